@@ -1,0 +1,5 @@
+"""`python -m ftdoctor` is the command `ftdoctor`."""
+
+from ftdoctor.cli import main
+
+main()

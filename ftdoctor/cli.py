@@ -1,0 +1,230 @@
+"""The command `ftdoctor`; everything heavy is imported inside the commands."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ftdoctor.errors import FtdoctorError, SignatureError
+
+app = typer.Typer(
+    name="ftdoctor",
+    help="Find out why an LLM fine-tuning run failed: ranked root causes with evidence, "
+    "from the files that the run left behind. Nothing in them is ever executed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+signatures_app = typer.Typer(
+    help="List and check the library of failure signatures.", no_args_is_help=True
+)
+app.add_typer(signatures_app, name="signatures")
+
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="Run folder, archive or single log; `-` reads a log.")
+]
+SignaturesOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--signatures",
+        metavar="DIR",
+        exists=True,
+        help="Further signature files or folders; may be given more than once.",
+    ),
+]
+ChooseOption = Annotated[
+    str, typer.Option("--run", metavar="NAME", help="Which run, if the place holds several.")
+]
+
+
+def main() -> None:
+    """Run the command; our own errors become one clear line and their exit status."""
+    try:
+        app()
+    except SignatureError as error:
+        typer.echo(f"{error}\n{len(error.problems)} problems in signature files", err=True)
+        raise SystemExit(error.exit_status) from None
+    except FtdoctorError as error:
+        typer.echo(f"ftdoctor: {error}", err=True)
+        raise SystemExit(error.exit_status) from None
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); say nothing more, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from ftdoctor import __version__
+
+        typer.echo(f"ftdoctor {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def diagnose(
+    run: RunArgument,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="PATH", help="Report file, or a folder for it. [default: .]"
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the diagnosis as JSON and write no report.")
+    ] = False,
+    ticket: Annotated[
+        bool, typer.Option("--ticket", help="Print Markdown for a bug ticket; write no report.")
+    ] = False,
+    signatures: SignaturesOption = None,
+    choose: ChooseOption = "",
+) -> None:
+    """Name the root causes of a failed run and write one HTML report.
+
+    Exit status: 0 nothing found, 1 root cause found, 2 wrong usage, 3 nothing readable.
+    """
+    import time
+
+    from ftdoctor.diagnose import Options
+    from ftdoctor.diagnose import diagnose as run_diagnosis
+
+    options = Options(tuple(signatures or ()), choose, time.time())
+    with _working(f"Reading {run}"):
+        diagnosis = run_diagnosis(run, options)
+        if as_json:
+            text = json.dumps(diagnosis.to_json(), ensure_ascii=False, allow_nan=False)
+        elif ticket:
+            from ftdoctor.render.markdown import render_ticket
+
+            text = render_ticket(diagnosis)
+        else:
+            text = ""
+            report = _write_report(diagnosis, output)
+    if text:
+        typer.echo(text)
+    else:
+        from ftdoctor.render.terminal import print_summary
+
+        print_summary(diagnosis, report)
+    raise typer.Exit(diagnosis.status)
+
+
+def _write_report(diagnosis: object, output: Path | None) -> Path:
+    from ftdoctor.model import Diagnosis
+    from ftdoctor.output import file_stem, write_whole
+    from ftdoctor.render.html import render_html
+
+    assert isinstance(diagnosis, Diagnosis)
+    name = f"ftdoctor-{file_stem(diagnosis.run.name)}.html"
+    path = Path(name) if output is None else output
+    if path.is_dir():
+        path = path / name
+    write_whole(path, render_html(diagnosis))
+    return path
+
+
+@app.command()
+def show(
+    run: RunArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    choose: ChooseOption = "",
+) -> None:
+    """Show what was read from a run, without a diagnosis: files, settings, series, facts."""
+    from ftdoctor.read import read_run
+    from ftdoctor.show import describe, render_show
+
+    with _working(f"Reading {run}"):
+        evidence = read_run(run, choose=choose)
+    if as_json:
+        typer.echo(json.dumps(describe(evidence), ensure_ascii=False, default=str))
+    else:
+        typer.echo(render_show(evidence))
+
+
+@app.command()
+def explain(
+    name: Annotated[str, typer.Argument(metavar="ID", help="A cause or symptom.")],
+    signatures: SignaturesOption = None,
+) -> None:
+    """Explain a cause or symptom: how it shows, why, and what to do."""
+    from ftdoctor.explain import explain as explain_entry
+    from ftdoctor.library import load
+
+    typer.echo(explain_entry(load(tuple(signatures or ())), name))
+
+
+@signatures_app.command("list")
+def list_signatures(
+    signatures: SignaturesOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """List every cause, by stage, and every symptom."""
+    from ftdoctor.library import load
+
+    library = load(tuple(signatures or ()))
+    causes = sorted(library.causes.values(), key=lambda c: (c.stage, c.id))
+    if as_json:
+        rows = [
+            {"id": c.id, "kind": "cause", "title": c.title, "stage": c.stage,
+             "severity": c.severity.value, "status": c.status.value, "rows": list(c.rows)}
+            for c in causes
+        ]  # fmt: skip
+        rows += [
+            {"id": s.id, "kind": "symptom", "title": s.title, "status": s.status.value}
+            for s in library.symptoms.values()
+        ]
+        typer.echo(json.dumps(rows, ensure_ascii=False))
+        return
+    width = max(len(n) for n in (*library.causes, *library.symptoms))
+    typer.echo(f"{len(causes)} causes")
+    for cause in causes:
+        typer.echo(f"  {cause.id:<{width}}  {cause.stage}, {cause.severity.value}: {cause.title}")
+    typer.echo(f"{len(library.symptoms)} symptoms")
+    for symptom in library.symptoms.values():
+        typer.echo(f"  {symptom.id:<{width}}  {symptom.title}")
+
+
+@signatures_app.command("check")
+def check_signatures(
+    places: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[DIR]...", exists=True, help="Further signatures to check."),
+    ] = None,
+) -> None:
+    """Check the signatures: form, names, detector parameters, and every embedded example."""
+    from ftdoctor.library import load
+    from ftdoctor.selftest import failures
+
+    library = load(tuple(places or ()), check_calls=True)
+    wrong = failures(library)
+    if wrong:
+        raise SignatureError(tuple(wrong))
+    count = sum(len(s.examples) for s in library.symptoms.values())
+    count += sum(len(c.examples) for c in library.causes.values())
+    typer.echo(
+        f"{len(library.causes)} causes and {len(library.symptoms)} symptoms are in order; "
+        f"{count} examples pass"
+    )
+
+
+@contextlib.contextmanager
+def _working(text: str) -> Iterator[None]:
+    """Show a progress line on standard error while it lasts, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield

@@ -1,0 +1,135 @@
+"""Ask every symptom of a library of one run; conditions combine in Kleene's three-valued logic."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterable, Mapping
+
+from ftdoctor.detect import detector_named, unobservable
+from ftdoctor.library import calls_of
+from ftdoctor.model import Call, Fact, Finding, Library, Observation, Run, State, Symptom
+
+
+def detect_all(run: Run, library: Library, *, strict: bool = False) -> tuple[Finding, ...]:
+    """Return one finding per symptom, in the library's order.
+
+    A detector that fails makes its symptom unobservable with the error as the reason, so that one
+    defect never costs the diagnosis; with `strict` (tests) it raises.
+    """
+    prepare(run, library.symptoms.values())
+    engine = _Engine(run, library.symptoms, strict)
+    return tuple(engine.finding(symptom) for symptom in library.symptoms.values())
+
+
+def detect_one(run: Run, library: Library, name: str, *, strict: bool = False) -> Finding:
+    """Return the finding of a single symptom; KeyError if the library has none of that id."""
+    return _Engine(run, library.symptoms, strict).finding(library.symptoms[name])
+
+
+def prepare(run: Run, symptoms: Iterable[Symptom]) -> None:
+    """Let each detector module see all its calls first (`prepare(run, calls)`): one-pass scans."""
+    by_module: dict[str, list[Call]] = {}
+    for symptom in symptoms:
+        for call in calls_of(symptom.call):
+            by_module.setdefault(call.detector.split(".", 1)[0], []).append(call)
+    for name, calls in by_module.items():
+        try:
+            module = importlib.import_module(f"ftdoctor.detect.{name}")
+        except ModuleNotFoundError:
+            continue
+        hook = getattr(module, "prepare", None)
+        if hook is not None:
+            hook(run, calls)
+
+
+class _Engine:
+    """One pass over one run; equal detector calls are made once."""
+
+    def __init__(self, run: Run, symptoms: Mapping[str, Symptom], strict: bool) -> None:
+        self.run = run
+        self.symptoms = symptoms
+        self.strict = strict
+        self.made: dict[str, Observation] = {}
+        self.named: dict[str, Observation] = {}
+
+    def finding(self, symptom: Symptom) -> Finding:
+        seen = self.symptom(symptom.id)
+        return Finding(
+            symptom=symptom.id,
+            title=symptom.title,
+            state=seen.state,
+            text=seen.text,
+            facts=seen.facts,
+            missing=seen.missing,
+            curves=seen.curves,
+            span=seen.span,
+            group=symptom.group,
+        )
+
+    def symptom(self, name: str) -> Observation:
+        if name not in self.named:
+            self.named[name] = unobservable("The condition refers to itself")
+            self.named[name] = self.ask(self.symptoms[name].call)
+        return self.named[name]
+
+    def ask(self, call: Call) -> Observation:
+        if call.op == "detect":
+            return self.detect(call)
+        if call.op == "symptom":
+            return self.symptom(call.detector)
+        answers = [self.ask(part) for part in call.parts]
+        if call.op == "not":
+            return _negate(answers[0])
+        return _combine(answers, all_of=call.op == "all")
+
+    def detect(self, call: Call) -> Observation:
+        key = json.dumps([call.detector, call.parameters], sort_keys=True, default=str)
+        if key not in self.made:
+            try:
+                self.made[key] = detector_named(call.detector)(self.run, **call.parameters)
+            except Exception as error:
+                if self.strict:
+                    raise
+                self.made[key] = unobservable(f"The check failed: {type(error).__name__}: {error}")
+        return self.made[key]
+
+
+def _negate(answer: Observation) -> Observation:
+    flipped = {State.PRESENT: State.ABSENT, State.ABSENT: State.PRESENT}
+    return Observation(
+        flipped.get(answer.state, State.UNOBSERVABLE),
+        answer.text,
+        answer.facts,
+        answer.missing,
+        answer.curves,
+        answer.span,
+    )
+
+
+def _combine(answers: list[Observation], *, all_of: bool) -> Observation:
+    """Join answers: `all` is decided by one absence, `any` by one presence."""
+    deciding = State.ABSENT if all_of else State.PRESENT
+    decided = [a for a in answers if a.state is deciding]
+    if decided and all_of:
+        return decided[0]
+    unknown = [a for a in answers if a.state is State.UNOBSERVABLE]
+    if unknown and not decided:
+        missing = tuple(dict.fromkeys(m for a in unknown for m in a.missing))
+        return Observation(State.UNOBSERVABLE, unknown[0].text, missing=missing)
+    telling = decided or answers
+    return Observation(
+        state=telling[0].state,
+        text="; ".join(dict.fromkeys(a.text for a in telling)),
+        facts=_joined(telling),
+        curves=tuple(dict.fromkeys(c for a in telling for c in a.curves)),
+        span=next((a.span for a in telling if a.span), None),
+    )
+
+
+def _joined(answers: list[Observation]) -> tuple[Fact, ...]:
+    """Return the facts of all answers, each once (values may be unhashable)."""
+    facts: list[Fact] = []
+    for answer in answers:
+        facts += [fact for fact in answer.facts if fact not in facts]
+    return tuple(facts)

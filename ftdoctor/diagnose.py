@@ -1,0 +1,390 @@
+"""From a path to a `Diagnosis`: read, detect, rank, and put the result into words."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ftdoctor.curves import thin
+from ftdoctor.detect.engine import detect_all
+from ftdoctor.fixes import edit_for, fix_text
+from ftdoctor.library import load
+from ftdoctor.model import (
+    ArtifactState,
+    Curve,
+    Diagnosis,
+    Fact,
+    Finding,
+    Library,
+    Moment,
+    NextCheck,
+    RankedCause,
+    Run,
+    RunSummary,
+    Severity,
+    Span,
+    State,
+    Unchecked,
+    Verdict,
+)
+from ftdoctor.rank import Ranked, Ranking, rank
+
+STATED = 0.90  # from here on the verdict states the cause (REPORT: words follow the posterior)
+PROBABLE = 0.70
+POSSIBLE = 0.40  # below this no known cause is likely
+LISTED = 0.02  # causes below this are left out of the diagnosis
+TIMELINE_ROWS = 12
+NEXT_CHECKS = 5
+USEFUL_BITS = 0.01  # a check that settles less than this is not worth anybody's time
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller may add: signature folders, the run to choose, the time to judge expiry by.
+
+    `now` is in Unix seconds.
+    """
+
+    signatures: tuple[Path, ...] = ()
+    choose: str = ""
+    now: float | None = None
+
+
+def diagnose(path: str | Path, options: Options | None = None) -> Diagnosis:
+    """Diagnose one run folder, file or archive.
+
+    Raises UnreadableRunError if nothing there can be read, SignatureError for a wrong signature.
+    """
+    from ftdoctor.read import read_run
+
+    options = options or Options()
+    library = load(options.signatures)
+    run = read_run(path, choose=options.choose, now=options.now)
+    return diagnose_run(run, library)
+
+
+def diagnose_run(run: Run, library: Library) -> Diagnosis:
+    """Diagnose evidence that has been read already."""
+    findings = detect_all(run, library)
+    ranking = rank(findings, library)
+    ranked = tuple(_ranked_cause(r, run, library, findings) for r in ranking.ranked)
+    ranked = _beneath(tuple(r for r in ranked if r.probability >= LISTED), library)
+    causes = tuple(r for r in ranked if r.severity is not Severity.LOW)
+    advice = tuple(r for r in ranked if r.severity is Severity.LOW)
+    verdict = _verdict(causes, ranking, findings, run)
+    return Diagnosis(
+        run=summarise(run),
+        verdict=verdict,
+        causes=causes,
+        advice=advice,
+        findings=findings,
+        unexplained=ranking.unexplained,
+        no_known_cause=ranking.no_known_cause,
+        next_checks=_next_checks(ranking, library),
+        unchecked=_unchecked(findings, library),
+        timeline=_timeline(run, causes, findings),
+        curves=_curves(run, causes, findings),
+        panels=(),
+        artifacts=run.artifacts,
+        redactions=run.redactions,
+        versions=_versions(),
+        input_digest=_input_digest(run),
+        signature_digest=library.digest,
+        status={"cause": 1, "unreadable": 3}.get(verdict.kind, 0),
+    )
+
+
+# --- causes -----------------------------------------------------------------------------------
+
+
+def _ranked_cause(
+    ranked: Ranked, run: Run, library: Library, findings: Sequence[Finding]
+) -> RankedCause:
+    cause = ranked.cause
+    trainer = run.fact("run.trainer")
+    named = str(trainer.value) if trainer else ""
+    return RankedCause(
+        id=cause.id,
+        title=cause.title,
+        probability=round(ranked.probability, 4),
+        severity=cause.severity,
+        stage=cause.stage,
+        prior=cause.prior,
+        weights=ranked.weights,
+        unseen=ranked.unseen,
+        mechanism=cause.mechanism,
+        fix=cause.fix,
+        verdict=cause.verdict,
+        edit=edit_for(cause, run),
+        setting_fix=fix_text(cause, named),
+        explained_by=ranked.explained_by,
+        leads_to=tuple(library.causes[c].title for c in cause.leads_to if c in library.causes),
+        next_check=cause.next_check,
+        references=cause.references,
+        span=_span(ranked, findings),
+    )
+
+
+def _span(ranked: Ranked, findings: Sequence[Finding]) -> Span | None:
+    """Return where the strongest dated evidence for the cause begins."""
+    spans = {f.symptom: f.span for f in findings if f.state is State.PRESENT and f.span}
+    supporting = [w for w in ranked.weights if w.role in ("for", "risk") and w.symptom in spans]
+    if not supporting:
+        return None
+    return spans[max(supporting, key=lambda w: w.decibans).symptom]
+
+
+def _beneath(ranked: tuple[RankedCause, ...], library: Library) -> tuple[RankedCause, ...]:
+    """Put a cause right after the likely cause that leads to it, and say so."""
+    likely = {r.id: r for r in ranked if r.probability >= POSSIBLE}
+    parent: dict[str, str] = {}
+    for r in likely.values():
+        for child in library.causes[r.id].leads_to:
+            if child in likely and parent.get(r.id) != child:
+                parent.setdefault(child, r.id)
+    ordered: list[RankedCause] = []
+
+    def place(item: RankedCause) -> None:
+        if any(o.id == item.id for o in ordered):
+            return
+        above = parent.get(item.id, "")
+        ordered.append(replace(item, beneath=above))
+        for child in ranked:
+            if parent.get(child.id) == item.id:
+                place(child)
+
+    for item in ranked:
+        root = item.id
+        seen = {root}
+        while root in parent and parent[root] not in seen:
+            root = parent[root]
+            seen.add(root)
+        place(next(r for r in ranked if r.id == root))
+    for item in ranked:
+        place(item)
+    return tuple(ordered)
+
+
+# --- words ------------------------------------------------------------------------------------
+
+
+def _verdict(
+    causes: Sequence[RankedCause], ranking: Ranking, findings: Sequence[Finding], run: Run
+) -> Verdict:
+    if causes and causes[0].probability >= POSSIBLE:
+        return _verdict_of_cause(causes)
+    if not any(a.state in (ArtifactState.READ, ArtifactState.PARTIAL) for a in run.artifacts):
+        reasons = sorted({a.reason for a in run.artifacts if a.reason})
+        return Verdict(
+            "unreadable",
+            f"Nothing here could be read: {len(run.artifacts)} files, {'; '.join(reasons[:3])}",
+        )
+    unchecked = sum(f.state is State.UNOBSERVABLE for f in findings)
+    checked = len(findings) - unchecked
+    by_name = {f.symptom: f for f in findings}
+    if ranking.unexplained:
+        strongest = by_name[ranking.unexplained[0]]
+        return Verdict(
+            "unknown",
+            f"No known cause is likely. Strongest symptom: {strongest.title[:1].lower()}"
+            f"{strongest.title[1:]}.",
+            lead=strongest.text,
+            action="Add the files named under “What could not be checked” and diagnose again.",
+        )
+    if not _trained_visibly(run):
+        return Verdict(
+            "healthy",
+            "No known failure found, but no training curve was readable: "
+            f"{unchecked} of {len(findings)} checks could not be made.",
+            lead=f"{checked} checks were made on what is here.",
+        )
+    return Verdict(
+        "healthy",
+        f"No known failure found; {unchecked} checks could not be made.",
+        lead=f"{checked} checks were made; the likeliest cause stays below "
+        f"{max([0.05, *(c.probability for c in causes)]):.0%}.",
+    )
+
+
+def _verdict_of_cause(causes: Sequence[RankedCause]) -> Verdict:
+    top = causes[0]
+    clause = top.verdict or top.title
+    if top.span is not None and top.span.step > 0 and "step" not in clause:
+        clause = f"{clause}, from step {top.span.step} on"
+    hedge = (
+        ""
+        if top.probability >= STATED
+        else ("Probably: " if top.probability >= PROBABLE else "Possibly: ")
+    )
+    text = f"{hedge}{clause[:1].upper()}{clause[1:]}".rstrip(".") + "."
+    second = next((c for c in causes[1:] if c.probability >= PROBABLE and not c.beneath), None)
+    lead = f"{top.probability:.0%} probability that “{top.title}” is a root cause."
+    if second:
+        lead += f" A second fault is likely too: “{second.title}” ({second.probability:.0%})."
+    return Verdict("cause", text, lead=lead, action=_action(top))
+
+
+def _action(top: RankedCause) -> str:
+    restart = ""
+    if top.span is not None and top.span.last_good:
+        restart = f"Restart from the checkpoint of step {top.span.last_good}, after this change. "
+    return restart + (top.setting_fix or first_sentence(top.fix))
+
+
+def first_sentence(text: str) -> str:
+    """Return the first sentence of a paragraph."""
+    flat = " ".join(text.split())
+    end = next(
+        (i for i, c in enumerate(flat) if c in ".;" and flat[i + 1 : i + 2] in (" ", "")), -1
+    )
+    return (flat if end < 0 else flat[:end]) + "."
+
+
+# --- the rest of the page ---------------------------------------------------------------------
+
+
+def _next_checks(ranking: Ranking, library: Library) -> tuple[NextCheck, ...]:
+    """Return the missing files that would settle most, one entry per file."""
+    best: dict[str, NextCheck] = {}
+    for split in ranking.splits:
+        if split.bits < USEFUL_BITS or not split.missing:
+            continue
+        need = split.missing[0]
+        if need not in best:
+            title = library.symptoms[split.symptom].title
+            text = f"Add {need}: it would show whether “{title[:1].lower()}{title[1:]}”."
+            best[need] = NextCheck(need, text, round(split.bits, 3), split.causes)
+    files = sorted(best.values(), key=lambda n: (-n.bits, n.need))
+    return tuple(files[:NEXT_CHECKS])
+
+
+def _unchecked(findings: Sequence[Finding], library: Library) -> tuple[Unchecked, ...]:
+    bearing: dict[str, list[str]] = {}
+    for cause in library.causes.values():
+        for symptom in (*cause.shows, *cause.risk):
+            bearing.setdefault(symptom, []).append(cause.id)
+    found = [
+        Unchecked(f.symptom, f.title, f.missing, tuple(bearing.get(f.symptom, ())))
+        for f in findings
+        if f.state is State.UNOBSERVABLE
+    ]
+    return tuple(sorted(found, key=lambda u: (u.missing, -len(u.causes), u.symptom)))
+
+
+def _timeline(
+    run: Run, causes: Sequence[RankedCause], findings: Sequence[Finding]
+) -> tuple[Moment, ...]:
+    """Return what happened in order: events, onsets of evidence, first and last logged step."""
+    moments = [
+        Moment(row["step"], row["time"], str(row["text"])[:160], None, str(row["kind"]))
+        for row in run.events.iter_rows(named=True)
+        if row["kind"] in ("resumed", "started", "finished", "killed", "traceback", "exit")
+    ][-6:]
+    telling = {
+        w.symptom for c in causes if c.probability >= POSSIBLE for w in c.weights if w.role == "for"
+    }
+    for finding in findings:
+        if finding.span and finding.symptom in telling and finding.state is State.PRESENT:
+            where = finding.facts[0].where if finding.facts else None
+            moments.append(
+                Moment(finding.span.step, finding.span.time, finding.title, where, "onset")
+            )
+            if finding.span.last_good:
+                good = f"Last checkpoint before: step {finding.span.last_good}"
+                moments.append(Moment(finding.span.last_good, None, good, None, "checkpoint"))
+    loss = run.series("loss") or run.series("reward")
+    if loss is not None and len(loss):
+        moments.append(Moment(int(loss.steps[0]), None, "First logged step", loss.where(0), "log"))
+        moments.append(Moment(int(loss.steps[-1]), None, "Last logged step", loss.where(-1), "log"))
+    unique = list(dict.fromkeys(moments))
+    unique.sort(key=lambda m: (m.step is None, m.step or 0, m.kind != "log"))
+    return tuple(unique[:TIMELINE_ROWS])
+
+
+def _curves(
+    run: Run, causes: Sequence[RankedCause], findings: Sequence[Finding]
+) -> tuple[Curve, ...]:
+    """Return the curves that a report may plot: proof of the top causes first, then the rest."""
+    by_name = {f.symptom: f for f in findings}
+    wanted: list[str] = []
+    for cause in causes[:3]:
+        for weight in cause.weights:
+            if weight.role == "for" and weight.symptom in by_name:
+                wanted += by_name[weight.symptom].curves
+    wanted += ["loss", "eval/loss", "grad_norm", "learning_rate", "reward", "kl", "entropy",
+               "completions/mean_length"]  # fmt: skip
+    found = []
+    for name in dict.fromkeys(wanted):
+        split, metric = ("eval", name[5:]) if name.startswith("eval/") else ("train", name)
+        series = run.series(metric, split)
+        if series is not None and len(series) > 1:
+            found.append(thin(series))
+    return tuple(found)
+
+
+def summarise(run: Run) -> RunSummary:
+    """Return the run in one line."""
+
+    def text(*names: str) -> str:
+        found: Fact | None = next((f for n in names if (f := run.known(n))), None)
+        return str(found.value) if found and isinstance(found.value, str | int | float) else ""
+
+    def integer(name: str) -> int | None:
+        found = run.fact(name)
+        return int(found.value) if found and isinstance(found.value, int | float) else None
+
+    adapter = run.setting("lora.r")
+    kind = text("run.kind")
+    method = " ".join(p for p in (f"LoRA r={adapter.value}" if adapter else "", kind) if p)
+    versions = {
+        name.removeprefix("environment.package."): str(facts[0].value)
+        for name, facts in run.facts.items()
+        if name.startswith("environment.package.")
+        and name.rsplit(".", 1)[-1] in ("torch", "transformers", "trl", "peft", "accelerate")
+    }
+    times = run.metrics["time"].drop_nulls() if run.metrics.height else None
+    return RunSummary(
+        name=run.name,
+        model=text("model_name_or_path", "lora.base_model", "model.type"),
+        method=method,
+        trainer=text("run.trainer"),
+        steps_done=integer("progress.global_step"),
+        steps_planned=integer("progress.max_steps"),
+        started=float(times[0]) if times is not None and len(times) else None,
+        ended=float(times[-1]) if times is not None and len(times) else None,
+        ending=_ending(run),
+        versions=versions,
+    )
+
+
+def _ending(run: Run) -> str:
+    finished = run.fact("progress.finished")
+    if finished and finished.value:
+        return "finished"
+    for row in reversed(run.events.rows(named=True)):
+        if row["kind"] == "traceback":
+            return "crashed"
+        if row["kind"] in ("killed", "finished"):
+            return str(row["kind"])
+    return ""
+
+
+def _trained_visibly(run: Run) -> bool:
+    series = [run.series(n) for n in ("loss", "reward")]
+    return any(s is not None and len(s) >= 5 for s in series)
+
+
+def _input_digest(run: Run) -> str:
+    digest = hashlib.sha256()
+    for artifact in sorted(run.artifacts, key=lambda a: a.path):
+        digest.update(f"{artifact.path}\0{artifact.digest}\n".encode())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    from ftdoctor import __version__
+
+    return {"ftdoctor": __version__, "python": platform.python_version()}
