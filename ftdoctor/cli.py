@@ -141,15 +141,41 @@ def show(
     choose: ChooseOption = "",
 ) -> None:
     """Show what was read from a run, without a diagnosis: files, settings, series, facts."""
-    from ftdoctor.read import read_run
+    from ftdoctor.read import Options, read_run
     from ftdoctor.show import describe, render_show
 
     with _working(f"Reading {run}"):
-        evidence = read_run(run, choose=choose)
+        evidence = read_run(run, options=Options(choose=choose or None))
     if as_json:
         typer.echo(json.dumps(describe(evidence), ensure_ascii=False, default=str))
     else:
         typer.echo(render_show(evidence))
+
+
+@app.command()
+def evaluate(
+    labels: Annotated[
+        Path,
+        typer.Argument(exists=True, help="Labels (JSONL), or a folder with expected.json files."),
+    ],
+    runs: Annotated[
+        Path | None, typer.Argument(exists=True, help="Folder of the runs. [default: the labels']")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    signatures: SignaturesOption = None,
+) -> None:
+    """Score diagnoses against labelled runs: hit rates, false alarms, calibration."""
+    from ftdoctor import evaluate as evaluation
+    from ftdoctor.library import load
+
+    library = load(tuple(signatures or ()))
+    with _working(f"Diagnosing the runs of {labels}"):
+        results = list(evaluation.outcomes(evaluation.load_labels(labels, runs), library))
+    scores = evaluation.score(results)
+    if as_json:
+        typer.echo(json.dumps(evaluation.to_json(scores, results), ensure_ascii=False))
+    else:
+        typer.echo(evaluation.render_text(scores, results))
 
 
 @app.command()

@@ -29,7 +29,9 @@ from ftdoctor.model import (
     State,
     Unchecked,
     Verdict,
+    Where,
 )
+from ftdoctor.panels import panels
 from ftdoctor.rank import Ranked, Ranking, rank
 
 STATED = 0.90  # from here on the verdict states the cause (REPORT: words follow the posterior)
@@ -38,6 +40,8 @@ POSSIBLE = 0.40  # below this no known cause is likely
 LISTED = 0.02  # causes below this are left out of the diagnosis
 TIMELINE_ROWS = 12
 NEXT_CHECKS = 5
+# Stages whose causes exist in some kinds of training only; other stages concern every run.
+STAGE_KINDS = {"preference": ("preference", "reward"), "reinforcement": ("rl",)}
 USEFUL_BITS = 0.01  # a check that settles less than this is not worth anybody's time
 
 
@@ -58,18 +62,27 @@ def diagnose(path: str | Path, options: Options | None = None) -> Diagnosis:
 
     Raises UnreadableRunError if nothing there can be read, SignatureError for a wrong signature.
     """
+    from ftdoctor.read import Options as ReadOptions
     from ftdoctor.read import read_run
 
     options = options or Options()
     library = load(options.signatures)
-    run = read_run(path, choose=options.choose, now=options.now)
-    return diagnose_run(run, library)
+    run = read_run(path, options=ReadOptions(choose=options.choose or None))
+    return diagnose_run(_at(run, options.now), library)
+
+
+def _at(run: Run, now: float | None) -> Run:
+    """Add the time of the diagnosis to the run's facts: detectors have no clock of their own."""
+    if now is None:
+        return run
+    told = Fact("run.now", now, Where("the clock of this diagnosis"))
+    return replace(run, facts={**run.facts, "run.now": (told,)})
 
 
 def diagnose_run(run: Run, library: Library) -> Diagnosis:
     """Diagnose evidence that has been read already."""
     findings = detect_all(run, library)
-    ranking = rank(findings, library)
+    ranking = rank(findings, applicable(library, run))
     ranked = tuple(_ranked_cause(r, run, library, findings) for r in ranking.ranked)
     ranked = _beneath(tuple(r for r in ranked if r.probability >= LISTED), library)
     causes = tuple(r for r in ranked if r.severity is not Severity.LOW)
@@ -87,7 +100,7 @@ def diagnose_run(run: Run, library: Library) -> Diagnosis:
         unchecked=_unchecked(findings, library),
         timeline=_timeline(run, causes, findings),
         curves=_curves(run, causes, findings),
-        panels=(),
+        panels=panels(run, causes[0].span if causes else None),
         artifacts=run.artifacts,
         redactions=run.redactions,
         versions=_versions(),
@@ -95,6 +108,19 @@ def diagnose_run(run: Run, library: Library) -> Diagnosis:
         signature_digest=library.digest,
         status={"cause": 1, "unreadable": 3}.get(verdict.kind, 0),
     )
+
+
+def applicable(library: Library, run: Run) -> Library:
+    """Leave out the causes of a kind of training that this run is not."""
+    kind = run.fact("run.kind")
+    if kind is None:
+        return library
+    causes = {
+        name: cause
+        for name, cause in library.causes.items()
+        if kind.value in STAGE_KINDS.get(cause.stage, (kind.value,))
+    }
+    return replace(library, causes=causes)
 
 
 # --- causes -----------------------------------------------------------------------------------
@@ -229,7 +255,7 @@ def _verdict_of_cause(causes: Sequence[RankedCause]) -> Verdict:
 
 def _action(top: RankedCause) -> str:
     restart = ""
-    if top.span is not None and top.span.last_good:
+    if top.span is not None and top.span.last_good and top.span.last_good < top.span.step:
         restart = f"Restart from the checkpoint of step {top.span.last_good}, after this change. "
     return restart + (top.setting_fix or first_sentence(top.fix))
 

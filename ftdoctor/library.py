@@ -119,7 +119,7 @@ def _construct(node: Any, path: tuple[str | int, ...], document: _Document) -> A
     document.marks[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
     kind = type(node).__name__
     if kind == "ScalarNode":
-        return _scalar(node.value) if node.style is None else node.value
+        return _scalar(node.value) if not node.style else node.value
     if kind == "SequenceNode":
         return [_construct(n, (*path, i), document) for i, n in enumerate(node.value)]
     data: dict[str, Any] = {}

@@ -70,6 +70,16 @@ METRICS: dict[str, str] = {
     "tokens_per_second_per_gpu": "tokens_per_second",
     "tokens/sec": "tokens_per_second",
     "it/sec": "steps_per_second",
+    # as printed by hand-written trainers, litgpt, mlx-lm
+    "loss train": "loss",
+    "loss/train": "loss",
+    "acc": "accuracy",
+    "gnorm": "grad_norm",
+    "grad norm (l2)": "grad_norm",
+    "ppl": "perplexity",
+    "lm loss ppl": "perplexity",
+    "trained tokens": "num_tokens",
+    "env/all/ac_tokens_per_turn": "completions/mean_length",
 }
 
 SETTINGS: dict[str, str] = {
@@ -83,11 +93,35 @@ SETTINGS: dict[str, str] = {
     "stage": "method",
     "training_method": "method",
     "rl": "method",
+    "model.name": "model_name_or_path",
+    "model.path": "model_name_or_path",
+    "model.id": "model_name_or_path",
+    "model.base": "model_name_or_path",
+    "model.name_or_path": "model_name_or_path",
+    "model.pretrained": "model_name_or_path",
+    "model_path": "model_name_or_path",
+    "_name_or_path": "model_name_or_path",
+    "training.method": "method",
+    "finetuning_type": "adapter",
+    "fine_tune_type": "adapter",
     # optimisation
     "lr": "learning_rate",
     "optimizer.lr": "learning_rate",
     "num_epochs": "num_train_epochs",
     "epochs": "num_train_epochs",
+    "train_epochs": "num_train_epochs",
+    "iters": "max_steps",
+    "max_iters": "max_steps",
+    "max_steps_per_epoch": "max_steps_per_epoch",
+    "num_steps": "max_steps",
+    "train_batch_size": "per_device_train_batch_size",
+    "eval_batch_size": "per_device_eval_batch_size",
+    "grad_accumulation_steps": "gradient_accumulation_steps",
+    "gradient_accumulation": "gradient_accumulation_steps",
+    "accumulate_grad_batches": "gradient_accumulation_steps",
+    "grad_accum": "gradient_accumulation_steps",
+    "warmup": "warmup_steps",
+    "num_warmup_steps": "warmup_steps",
     "n_epochs": "num_train_epochs",
     "micro_batch_size": "per_device_train_batch_size",
     "batch_size": "per_device_train_batch_size",
@@ -122,6 +156,26 @@ SETTINGS: dict[str, str] = {
     "training_file": "dataset",
     "data_path": "dataset",
     "dataset_name": "dataset",
+    "train_data": "dataset",
+    "data.train": "dataset",
+    "data.path": "dataset",
+    "data.file": "dataset",
+    "dataset.path": "dataset",
+    "dataset.name": "dataset",
+    "data.name": "dataset",
+    "data.train_path": "dataset",
+    "data.strategy": "data_strategy",
+    "dataset.strategy": "data_strategy",
+    "tokenization.strategy": "data_strategy",
+    "tokenizer.strategy": "data_strategy",
+    "preprocessing.strategy": "data_strategy",
+    "data.format": "data_strategy",
+    "dataset.format": "data_strategy",
+    "dataset.type": "data_strategy",
+    "datasets.0.type": "data_strategy",
+    "prompt_strategy": "data_strategy",
+    "data.eval": "eval_dataset",
+    "data.val": "eval_dataset",
     "validation_file": "eval_dataset",
     "eval_file": "eval_dataset",
     "val_size": "eval_share",
@@ -136,6 +190,11 @@ SETTINGS: dict[str, str] = {
     "lora.lora_alpha": "lora.alpha",
     "model.lora_alpha": "lora.alpha",
     "lora_dropout": "lora.dropout",
+    "lora.scale": "lora.scale",
+    "lora.keys": "lora.target_modules",
+    "lora_parameters.keys": "lora.target_modules",
+    "lora_parameters.rank": "lora.r",
+    "lora.lora_r": "lora.r",
     "lora.lora_dropout": "lora.dropout",
     "lora_target": "lora.target_modules",
     "target_modules": "lora.target_modules",
@@ -156,6 +215,14 @@ SETTINGS: dict[str, str] = {
 
 # Names of facts that detectors and signatures may ask for; a test holds signatures to this list.
 FACTS: dict[str, str] = {
+    "run.now": "Unix time by which expiry is judged, if the caller gave one",
+    "run.others": "folders of other runs in the same place that were put aside",
+    "args.class": "class pickled in training_args.bin, as `trl.trainer.sft_config.SFTConfig`",
+    "config.dialect": "tool whose configuration a file is: axolotl, hf, generic, ...",
+    "config.number_as_text": "name of a YAML setting such as 1e-4 that PyYAML takes for text",
+    "security.pickle_globals": "list of dangerous globals that a pickle names",
+    "log.aside": "text: a log that was not used for the curves, and why",
+    "log.interleaved": "true if several processes wrote the same steps into one log",
     "run.trainer": "hf | trl | axolotl | llama-factory | unsloth | torchtune | tinker | mlx | deepspeed | megatron | nemo | verl | openrlhf | lightning | ray | openai",
     "run.kind": "sft | preference | reward | rl | pretrain | classification: decided from the metric names and settings",
     "progress.global_step": "last optimizer step known",
@@ -168,6 +235,12 @@ FACTS: dict[str, str] = {
     "summary.*": "end-of-run aggregates: train_loss, train_runtime, train_samples_per_second, ...",
     "state.*": "trainer_state fields: best_metric, best_model_checkpoint, best_global_step, logging_steps, eval_steps, save_steps, num_train_epochs, train_batch_size",
     "log.exit_code": "exit code of the process if recorded",
+    "log.exit_recorded": "false if a W&B log has no exit record: killed, or still running",
+    "log.first_failed_rank": "rank that torchrun names as the root cause",
+    "run.status": "status that a tracker or service keeps: finished | failed | killed | running | ...",
+    "run.program": "script that W&B recorded",
+    "environment.bf16": "true if the GPU supports bfloat16, as Unsloth prints it",
+    "environment.os": "operating system",
     "log.trainable_parameters": "trainable parameters printed",
     "log.total_parameters": "all parameters printed",
     "environment.device": "cuda | mps | cpu | tpu | npu",
@@ -211,10 +284,73 @@ FACTS: dict[str, str] = {
     "gguf.*": "architecture, eos_token_id, eos_token, bos_token_id, chat_template, pre, vocab_size, tensor_count, file_type, version, context_length",
     "weights.*": "counts over safetensors and GGUF: missing_shards, truncated_bytes, lora_b_zero, nan_tensors, ...",
     "checkpoint.*": "per checkpoint facts: last_step, best, expires_at, sampler_path, ...",
+    "weights.tensor_count": "tensors of one weight file",
+    "weights.bytes": "bytes of its tensors",
+    "weights.dtypes": "tensors by number format",
+    "weights.damage": "one sentence: how a weight file is cut or malformed",
+    "weights.damage_form": "empty | truncated | truncated-header | bad-header | bad-header-length | bad-entry | offsets | trailing | zeros | html | torch-zip | pickle | gguf | bad-magic | bad-version | bad-type | bad-pickle | duplicate-tensor | unreadable",
+    "weights.truncated_bytes": "bytes by which a file ends early",
+    "weights.lost_tensors": "names of tensors that are cut or gone",
+    "weights.lfs_pointer": "a Git LFS pointer stands in place of the file",
+    "weights.empty_file": "size in bytes of a sound weight file without tensors",
+    "weights.zero_size_tensors": "number of tensors with a side of length 0",
+    "weights.checked_tensors": "tensors whose values were tested",
+    "weights.checked_whole": "true if every value was tested, else only the beginning of each",
+    "weights.nan_tensors": "names (at most 20; count in weights.nan_tensors_count)",
+    "weights.inf_tensors": "names (at most 20; count in weights.inf_tensors_count)",
+    "weights.zero_tensors": "names of all-zero matrices: no bias, norm or LoRA B",
+    "weights.lora_b_count": "LoRA B matrices tested",
+    "weights.lora_b_zero": "of these, all zero",
+    "weights.lora_rank": "commonest rank; weights.lora_ranks lists all",
+    "weights.lora_modules": "last names of adapted modules; weights.lora_module_count, weights.lora_layers",
+    "weights.lora_bad_shapes": "modules whose A and B differ in rank",
+    "weights.lora_unpaired": "modules with only one of A and B",
+    "weights.adapter_other_tensors": "tensors of an adapter that are no LoRA matrix (modules_to_save)",
+    "weights.index_shards": "shard files that an index names; weights.index_tensors, weights.index_total_size",
+    "weights.missing_shards": "shards that are not there though others are",
+    "weights.shards_complete": "number of shards, all there",
+    "weights.not_copied": "number of shards, none there: only the index was copied",
+    "weights.extra_shards": "shards that the index beside them does not name",
+    "weights.names_not_in_shard": "tensors that the index places in a shard that lacks them",
+    "weights.modified": "Unix time of the newest output weights",
+    "adapter.rank_in_file": "rank of the matrices where adapter_config.json (adapter.rank_in_config) has another",
+    "adapter.targets_not_in_file": "target_modules without matrices in the file",
+    "adapter.key_prefix": "prefix of a wrapper on every key",
+    "adapter.fits_base": "folder of weights that the adapter's shapes fit",
+    "adapter.base_shape_mismatch": "modules whose shapes do not fit the weights beside it",
+    "adapter.names_unknown_to_base": "adapted modules, none of which is in the weights beside it",
+    "adapter.update_size": "norm of the update divided by that of the weights, median over sampled modules",
+    "merge.ratio": "<W−W0, D>/<D, D>: how often the update is in the merged weights (with merge.folder, merge.rank)",
+    "merge.residual": "|W−W0−D|/|D|",
+    "merge.noise": "rounding of the stored weights, in units of the update",
+    "merge.identical": "true if merged and base weights are equal bit for bit",
+    "gguf.damage": "as weights.damage (with gguf.damage_form), for GGUF",
+    "gguf.type": "general.type: model | adapter | mmproj | imatrix",
+    "gguf.bits_per_weight": "stored bits per weight (with gguf.parameters, gguf.types)",
+    "gguf.embedding_rows": "rows of token_embd.weight",
+    "gguf.missing_blocks": "numbers of blocks without tensors",
+    "gguf.end_texts": "texts that llama.cpp ends on, with their token type",
+    "gguf.split_no": "part number from 0 (with gguf.split_count)",
+    "gguf.eos_out_of_range": "special id outside the vocabulary (also bos, eot, eom, pad, unk)",
+    "modelfile.*": "from, template, system, adapter, renderer, stop (list), parameter.*",
+    "export.missing_files": "files that loaders ask for, missing beside full weights (export.weights)",
+    "export.gguf_missing_files": "the same beside GGUF files",
+    "export.adapter_beside_weights": "true where adapter_config.json lies beside full weights",
+    "checkpoint.record": "one line of checkpoints.jsonl (checkpoint.listed: of the service's listing)",
+    "checkpoint.tinker_records": "lines of checkpoints.jsonl",
+    "checkpoint.lasting": "records without expiry",
+    "checkpoint.expires_at": "Unix time at which the last record ends, at the latest",
+    "checkpoint.ttl_assumed": "true if no file gives the time to live",
+    "checkpoint.folder": "one checkpoint-N folder: step, weights, optimizer, scheduler, rng, trainer_state",
+    "checkpoint.steps": "steps of the checkpoint-N folders",
+    "checkpoint.interrupted_save": "folder that holds half a checkpoint",
+    "checkpoint.identical": "two folders of different steps with the same weights (checkpoint.compared: looked)",
     "data.train.rows": "rows of the training files",
     "data.eval.rows": "rows of the evaluation files",
     "data.layout": "messages | sharegpt | alpaca | prompt-completion | preference | kto | text | pretokenised | multimodal",
     "data.*": "counts over whole files: invalid_rows, blank_rows, duplicate_rows, ...",
+    "shell.*": "shell scripts: crlf, command (training launches), env.NAME",
+    "requirements.*": "declared (packages named by a file), installed (by commands), complete",
     "script.*": "what the syntax trees show: prompt literals, calls, label construction, paths, devices",
 }
 
@@ -222,20 +358,63 @@ FACTS: dict[str, str] = {
 def metric_name(name: str) -> tuple[str, str]:
     """Return (canonical name, split) of a logged metric; split is train, eval or test."""
     lowered = name.strip()
+    # Only as a whole: the Trainer's trackers also log train/train_loss, the mean over the run.
+    if lowered.lower() == "train_loss":
+        return "loss", "train"
     split = "train"
     for prefix, found in (
         ("eval_", "eval"), ("eval/", "eval"), ("val_", "eval"), ("val/", "eval"),
         ("validation_", "eval"), ("validation/", "eval"), ("valid_", "eval"), ("test/", "eval"),
-        ("full_valid_", "eval"), ("test_", "test"), ("train/", "train"),
+        ("full_valid_", "eval"), ("val-core/", "eval"), ("val-aux/", "eval"),
+        ("test_", "test"), ("train/", "train"), ("eval ", "eval"),
+        ("val ", "eval"), ("valid ", "eval"), ("validation ", "eval"), ("train ", "train"),
+        ("training ", "train"), ("test ", "test"),
     ):  # fmt: skip
         if lowered.lower().startswith(prefix):
             split = found
             lowered = lowered[len(prefix) :]
             break
-    return METRICS.get(lowered, METRICS.get(lowered.lower(), lowered)), split
+    return METRICS.get(lowered, METRICS.get(lowered.lower(), lowered.lower())), split
+
+
+CANONICAL = frozenset(SETTINGS.values())
+# Sections that configurations put settings into; the section says nothing that the name does not.
+SECTIONS = frozenset({
+    "train", "training", "trainer", "training_args", "training_arguments", "train_args", "sft",
+    "sft_config", "args", "trainer_args", "trainer_config", "hyperparameters", "hyperparams",
+    "hparams", "hyper_parameters", "optim", "optimization", "optimizer", "model", "model_args",
+    "model_config", "data", "data_args", "dataset", "datasets", "script_args", "run",
+    "experiment", "config", "lora", "lora_config", "lora_args", "lora_parameters", "peft",
+    "peft_config", "adapter", "adapter_config", "quantization", "quantization_config", "bnb",
+    "bnb_config", "bitsandbytes", "tokenizer", "finetuning_args", "generating_args", "dpo",
+    "dpo_config", "grpo", "grpo_config",
+})  # fmt: skip
+# Names that mean nothing without their section.
+AMBIGUOUS = frozenset({
+    "name", "type", "path", "id", "dtype", "version", "method", "r", "seed_path", "file", "files",
+    "split",
+})  # fmt: skip
 
 
 def setting_name(name: str) -> str:
-    """Return the canonical name of a setting as found in a configuration, script or command line."""
+    """Return the canonical name of a setting as found in a configuration, script or command line.
+
+    `training.learning_rate` and `lora_config.r` are found by their last part if the whole is not
+    listed and the rest is a section without a meaning of its own.
+    """
     stripped = name.strip().lstrip("-").replace("-", "_")
-    return SETTINGS.get(stripped, stripped)
+    if stripped in SETTINGS or stripped in CANONICAL:
+        return SETTINGS.get(stripped, stripped)
+    *sections, last = stripped.split(".")
+    if not sections or not all(section.lower() in SECTIONS for section in sections):
+        return stripped
+    inner = f"{sections[-1]}.{last}"
+    if inner in SETTINGS:
+        return SETTINGS[inner]
+    if sections[-1].startswith(("lora", "peft", "adapter")):
+        return SETTINGS.get(last, f"lora.{last}")
+    if sections[-1].startswith(("quantization", "bnb", "bitsandbytes")):
+        return SETTINGS.get(last, f"quantization.{last}")
+    if last in AMBIGUOUS:
+        return inner
+    return SETTINGS.get(last, last)

@@ -1,0 +1,213 @@
+"""Detectors on checkpoints: expiry, wrong paths, stale or interrupted saves, a best one lost."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.model import Fact, Observation, Run, Span, Where
+
+RECORDS = "checkpoints.jsonl"
+FOLDERS = "checkpoint-N folders"
+SCRIPT_ROLES = ("test", "inference", "convert")
+
+
+def day(moment: float) -> str:
+    """Return a Unix time as a date."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d")
+
+
+# --- Tinker -----------------------------------------------------------------------------------
+
+
+@detector("checkpoints.expired")
+def expired(run: Run, *, assumed: bool) -> Observation:
+    """Find that every checkpoint recorded by Tinker has ended by `run.now`.
+
+    A record without expiry (the final one) makes it absent. With `assumed`, the time to live is
+    the service's default because no file gives it; without, it must be recorded.
+    """
+    lasting = run.fact("checkpoint.lasting")
+    if lasting is None:
+        return unobservable("No record of saved checkpoints", RECORDS)
+    if lasting.value:
+        return absent(f"{lasting.value} checkpoints are kept without expiry", lasting)
+    end, guess = run.fact("checkpoint.expires_at"), run.fact("checkpoint.ttl_assumed")
+    if end is None:
+        return unobservable("When the checkpoints were saved is not known", "config.json, logs.log")
+    if bool(guess and guess.value) is not assumed:
+        return unobservable("The time to live is not recorded", "config.json with ttl_seconds")
+    now = run.fact("run.now")
+    if now is None:
+        return unobservable(f"The last checkpoint expires by {day(end.value)}", "today's date")
+    note = " (service default of 7 days)" if assumed else ""
+    if now.value >= end.value:
+        days = (now.value - end.value) / 86_400
+        text = f"The last checkpoint expired by {day(end.value)}{note}, {days:.0f} days ago"
+        return present(text, end, *([guess] if guess else []))
+    return absent(f"The last checkpoint is kept until {day(end.value)} at the latest{note}", end)
+
+
+def _tinker_paths(run: Run) -> Iterator[tuple[str, Fact]]:
+    """Yield each `tinker://` path that a setting or a script uses, with what it is used for."""
+    named = {
+        "resume_from_checkpoint": "state",
+        "load_checkpoint_path": "state",
+        "load_state": "state",
+        "model_path": "sampler",
+        "sampler_path": "sampler",
+        "policy_path": "sampler",
+    }
+    for name, facts in (*run.settings.items(), *run.facts.items()):
+        last = name.rpartition(".")[2]
+        if name.startswith("checkpoint.") or last not in named:
+            continue
+        for fact in facts:
+            if isinstance(fact.value, str) and fact.value.startswith("tinker://"):
+                yield named[last], fact
+
+
+@detector("checkpoints.path_of_wrong_kind")
+def path_of_wrong_kind(run: Run) -> Observation:
+    """Find a training-state path used for sampling, or a sampler path used to resume.
+
+    `…/weights/…` is for resuming only, `…/sampler_weights/…` for sampling only.
+    """
+    used = list(_tinker_paths(run))
+    for purpose, fact in used:
+        path = str(fact.value)
+        if purpose == "sampler" and "/weights/" in path:
+            return present(f"A training-state path is used for sampling: {path[-60:]}", fact)
+        if purpose == "state" and "/sampler_weights/" in path:
+            return present(f"A sampler path is used to resume training: {path[-60:]}", fact)
+    if used:
+        return absent("Every tinker:// path is of the kind that its use needs", used[0][1])
+    return unobservable("No script or setting uses a tinker:// path", "test or inference script")
+
+
+@detector("checkpoints.base_sampled")
+def base_sampled(run: Run) -> Observation:
+    """Find a test script that samples the base model although the run saved sampler weights."""
+    saved = run.fact("checkpoint.sampler_path")
+    if saved is None:
+        return unobservable("No record of sampler weights", RECORDS)
+    bases = _script_facts(run, "base_model")
+    paths = _script_facts(run, "model_path")
+    if bases and not any("tinker://" in str(f.value) for f in paths):
+        text = f"The script samples base_model {bases[0].value}, not the run's sampler weights"
+        return present(text, bases[0], saved)
+    if bases or paths:
+        return absent("The script names a model path", (paths or bases)[0])
+    return unobservable("No script that samples", "test or inference script")
+
+
+def _script_facts(run: Run, name: str) -> list[Fact]:
+    return [f for role in SCRIPT_ROLES for f in run.facts.get(f"script.{role}.{name}", ())]
+
+
+# --- which checkpoint is used -----------------------------------------------------------------
+
+
+@detector("checkpoints.beyond_plan")
+def beyond_plan(run: Run) -> Observation:
+    """Find checkpoint folders of steps that this run never planned: an earlier run left them."""
+    planned = run.fact("progress.max_steps")
+    if planned is None or not isinstance(planned.value, int | float) or planned.value <= 0:
+        return unobservable("The planned number of steps is not known", "trainer_state.json")
+    steps = [f for f in run.facts.get("checkpoint.folder", ()) if isinstance(f.value, dict)]
+    if not steps:
+        return unobservable("No checkpoint folder to look at", FOLDERS)
+    beyond = [f for f in steps if f.value.get("step", 0) > planned.value]
+    if beyond:
+        step = beyond[-1].value["step"]
+        text = f"`{beyond[-1].where.path}` is of step {step}, but the run planned {planned.value:g}"
+        return present(text, *beyond[-3:], planned)
+    return absent(f"No checkpoint lies beyond the {planned.value:g} planned steps", planned)
+
+
+@detector("checkpoints.weights_older_than_log")
+def weights_older_than_log(run: Run, *, seconds: float) -> Observation:
+    """Find that the newest output weights were written before the log's first dated line.
+
+    Copies get the time of copying, which is never earlier; so only "older" is judged.
+    """
+    newest = run.fact("weights.modified")
+    if newest is None:
+        return unobservable("No output weights with a date", "adapter or model weights")
+    start = _first_time(run)
+    if start is None:
+        return unobservable("No log line has a date", "stdout log with timestamps")
+    if start.value - newest.value > seconds:
+        text = (
+            f"`{newest.where.path}` was written {_moment(newest.value)}, "
+            f"before the log begins ({_moment(start.value)})"
+        )
+        return present(text, newest, start)
+    return absent("The newest weights were written after the log began", newest, start)
+
+
+def _first_time(run: Run) -> Fact | None:
+    """Return the earliest Unix time in logged rows and lines, and its place."""
+    found: list[Fact] = []
+    for frame in (run.metrics, run.events, run.lines):
+        if frame.is_empty() or "time" not in frame.columns:
+            continue
+        dated = frame.drop_nulls("time").filter(frame.drop_nulls("time")["time"] > 1e9)
+        if not dated.is_empty():
+            row = dated.sort("time").row(0, named=True)
+            where = Where(str(row["path"]), line=row["line"] or None)
+            found.append(Fact("log.first_time", float(row["time"]), where))
+    return min(found, key=lambda f: float(f.value)) if found else None
+
+
+def _moment(value: float) -> str:
+    return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+# --- what was kept ----------------------------------------------------------------------------
+
+
+@detector("checkpoints.best_not_kept")
+def best_not_kept(run: Run, *, margin: float, evaluations: int) -> Observation:
+    """Find that no checkpoint of the lowest eval loss is kept, while the last is worse by `margin`.
+
+    `margin` is a share of the lowest loss. Needs at least `evaluations` points.
+    """
+    series = run.series("loss", "eval")
+    steps = run.fact("checkpoint.steps")
+    finite = [i for i, v in enumerate(series.values) if math.isfinite(v)] if series else []
+    if series is None or len(finite) < evaluations:
+        return unobservable("Too few evaluations to name a best checkpoint", "evaluation log")
+    if steps is None or not steps.value:
+        return unobservable("No checkpoint folder to look at", FOLDERS)
+    best = min(finite, key=lambda i: float(series.values[i]))
+    lowest, last = float(series.values[best]), float(series.values[finite[-1]])
+    at = int(series.steps[best])
+    chosen = run.setting("load_best_model_at_end")
+    text = f"Eval loss was lowest at step {at} ({lowest:.4g}) and ends at {last:.4g}"
+    kept = at in steps.value
+    if not kept and last > lowest * (1 + margin) and not (chosen and chosen.value is True):
+        left = ", ".join(map(str, steps.value[-3:]))
+        return present(
+            f"{text}; kept are only steps {left}", steps, curves=("eval/loss",), span=Span(at)
+        )
+    return absent(f"{text}; {'it is kept' if kept else 'the last is as good'}", steps)
+
+
+@detector("checkpoints.best_gone")
+def best_gone(run: Run) -> Observation:
+    """Find that the best checkpoint named by trainer_state.json is not among those kept."""
+    best = run.fact("state.best_model_checkpoint")
+    steps = run.fact("checkpoint.steps")
+    found = re.search(r"checkpoint-(\d+)", str(best.value)) if best else None
+    if best is None or found is None:
+        return unobservable("trainer_state.json names no best checkpoint", "trainer_state.json")
+    if steps is None or len(steps.value) < 2:
+        return unobservable("Fewer than two checkpoint folders to look at", FOLDERS)
+    text = f"trainer_state.json names checkpoint-{found[1]} as best"
+    if int(found[1]) in steps.value:
+        return absent(f"{text}, and it is there", best, steps)
+    return present(f"{text}; kept are only {', '.join(map(str, steps.value[-3:]))}", best, steps)

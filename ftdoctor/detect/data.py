@@ -1,0 +1,822 @@
+"""Detectors on training rows: what is broken, repeated, contradictory, mixed or too little."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect.rows import (
+    HOMES,
+    MIN_ROWS,
+    facts_of,
+    lines_of,
+    no_rows,
+    of_split,
+    share_of,
+    text_list,
+)
+from ftdoctor.model import Fact, Observation, Run, Where
+
+if TYPE_CHECKING:
+    import polars as pl
+
+LABEL_CHARS = 60  # an answer of at most so many characters can be a label
+NEAR = 0.8  # Jaccard similarity of word shingles from which two texts are near copies
+COMPARED = 2000  # rows of a split that near copies are sought in
+
+
+# --- files and shapes -------------------------------------------------------------------------
+
+
+def _files(run: Run, split: str) -> list[Fact]:
+    """Return the summaries of the files of a split, those read as rows."""
+    rows = of_split(run, split)
+    paths = set(rows["path"].unique().to_list())
+    alone = split == "train" and run.fact("data.train.rows") is not None and not paths
+    return [
+        f
+        for f in run.facts.get("data.file", ())
+        if f.where.path in paths or (alone and f.value["invalid"] == f.value["rows"])
+    ]
+
+
+@detector("data.faults")
+def faults(run: Run, *, kind: str, above: float = 0.0, split: str = "train") -> Observation:
+    """Find more than a share of rows with a fault, counted over whole files.
+
+    `kind` is invalid (not JSON objects), duplicates (exact), conflicts (same prompt, other answer)
+    or blank (lines).
+    """
+    files = _files(run, split)
+    if not files:
+        return no_rows(split)
+    rows = sum(f.value["rows"] for f in files)
+    count = sum(f.value[kind] for f in files)
+    places = {"invalid": "invalid_lines", "duplicates": "duplicate_lines"}
+    worst = max(files, key=lambda f: f.value[kind])
+    listed = worst.value.get(places.get(kind, "conflict_lines")) or []
+    text = f"{count:,} of {rows:,} rows ({count / max(1, rows):.1%}) {_FAULTS[kind]}"
+    if not count or count / max(1, rows) <= above:
+        return absent(text)
+    lines = [
+        x[-1] if kind == "duplicates" else x[0] if isinstance(x, list | tuple) else x
+        for x in listed
+    ]
+    numbers = [n for n in lines if isinstance(n, int)]
+    detail = f": {listed[0][1]}" if kind == "invalid" and listed else ""
+    where = ", ".join(f"{worst.where.path}:{n}" for n in numbers[:3])
+    facts = [Fact(f"data.{kind}", count, Where(worst.where.path, line=n)) for n in numbers[:3]]
+    return present(f"{text}, e.g. {where}{detail}", *(facts or [worst]))
+
+
+_FAULTS = {
+    "invalid": "cannot be parsed",
+    "duplicates": "repeat an earlier row exactly",
+    "conflicts": "share their prompt with a row of another answer",
+    "blank": "are blank",
+}
+
+
+@detector("data.problems")
+def problems(
+    run: Run, *, any_of: list[str], above: float = 0.0, at_least: int = 1, split: str = "train"
+) -> Observation:
+    """Find rows with one of the problems that `read/layout.py` names, over whole files.
+
+    A name ending in ":" counts all problems that begin with it (`missing-field:`).
+    """
+    files = _files(run, split)
+    if not files:
+        return no_rows(split)
+    rows = sum(f.value["rows"] for f in files)
+    worst: tuple[int, str, Fact, list[int]] | None = None
+    total = 0
+    for fact in files:
+        for name, (count, lines) in fact.value["problems"].items():
+            if not any(name == p or (p.endswith(":") and name.startswith(p)) for p in any_of):
+                continue
+            total += count
+            if worst is None or count > worst[0]:
+                worst = count, name, fact, lines
+    total = min(total, rows)
+    if worst is None or total / max(1, rows) <= above or total < at_least:
+        return absent(f"{total:,} of {rows:,} rows have such a problem")
+    _, name, fact, lines = worst
+    path = fact.where.path
+    where = ", ".join(f"{path}:{n}" if i == 0 else f":{n}" for i, n in enumerate(lines[:3]))
+    said = f"{total:,} of {rows:,} rows ({total / rows:.1%}) have the problem {name}, e.g. {where}"
+    return present(said, *(Fact("data.problem", name, Where(path, line=n)) for n in lines[:3]))
+
+
+@detector("data.type_drift")
+def type_drift(run: Run) -> Observation:
+    """Find a field whose JSON type differs between rows of a file, which Arrow refuses."""
+    files = _files(run, "train")
+    if not files:
+        return no_rows("train")
+    for fact in files:
+        for name, types in fact.value["types"].items():
+            kinds = [k for k in types if types[k]]
+            # A pair of text and number is drift as well: pyarrow cannot cast "a" to a number.
+            if len(kinds) > 1 and name not in ("prompt", "completion"):
+                counts = ", ".join(f"{types[k]:,} {k}" for k in kinds)
+                return present(f"Field `{name}` of {fact.where.path} is {counts}", fact)
+    return absent(f"Every field has one type in {len(files)} files")
+
+
+@detector("data.mixed_layouts")
+def mixed_layouts(run: Run, *, above: float) -> Observation:
+    """Find that the training rows have two layouts, the rarer with more than a share."""
+    fact = run.fact("data.layouts")
+    if fact is None:
+        return no_rows("train")
+    counts = {k: v for k, v in fact.value.items() if k not in ("multimodal", "prompt-only")}
+    total = sum(counts.values()) or 1
+    ranked = sorted(counts.items(), key=lambda item: -item[1])
+    if len(ranked) > 1 and ranked[1][1] / total > above:
+        shown = ", ".join(f"{v:,} {k}" for k, v in ranked[:3])
+        return present(f"The training rows have several layouts: {shown}", fact)
+    return absent(f"The training rows have one layout, {ranked[0][0] if ranked else 'unknown'}")
+
+
+@detector("data.mixed_formats")
+def mixed_formats(run: Run, *, above: float) -> Observation:
+    """Find two prompt formats in the training text, the rarer with more than a share."""
+    import polars as pl
+
+    rows = of_split(run, "train").filter(
+        pl.col("format").is_not_null() & (pl.col("rendered_by") == "text")
+    )
+    if rows.height < MIN_ROWS:
+        return unobservable("No rendered training text was found", "training text")
+    counts = rows["format"].str.split(",").list.first().value_counts(sort=True)
+    shown = ", ".join(f"{n:,} {name}" for name, n in counts.head(3).iter_rows())
+    if counts.height > 1 and counts["count"][1] / rows.height > above:
+        odd = rows.filter(pl.col("format").str.starts_with(counts["format"][1]))
+        return present(
+            f"The training text mixes prompt formats: {shown}, e.g. {lines_of(odd)}",
+            *facts_of(odd, "data.format", "format"),
+        )
+    return absent(f"The training text is in one prompt format: {shown}")
+
+
+@detector("data.columns_missing")
+def columns_missing(run: Run) -> Observation:
+    """Find a setting that names a column which no training row has."""
+    import polars as pl
+
+    rows = of_split(run, "train")
+    names = [s for n in _COLUMN_SETTINGS if (s := run.setting(n)) and isinstance(s.value, str)]
+    if not names:
+        return unobservable("No setting names a column", "training configuration")
+    if not rows.height:
+        return no_rows("train")
+    if run.fact("script.train.formatting") is not None:
+        return absent("A formatting function makes the column")
+    keys = {k for f in _files(run, "train") for names_, _, _ in f.value["keys"] for k in names_}
+    for setting in names:
+        if setting.value not in keys and not (setting.value == "text" and _makes_text(run)):
+            known = text_list(sorted(keys), 8)
+            said = f"`{setting.name}: {setting.value}` names no column; the rows have {known}"
+            return present(
+                said, setting, *facts_of(rows.select(pl.all()), "data.record", "record", 1)
+            )
+    return absent(f"`{names[0].value}` is a column of the rows", names[0])
+
+
+_COLUMN_SETTINGS = (
+    "dataset_text_field", "field_instruction", "field_output", "field_messages", "prompt_column",
+    "response_column", "text_column", "label_column", "messages_field", "input_key", "output_key",
+)  # fmt: skip
+
+
+def _makes_text(run: Run) -> bool:
+    """Say whether a script may make the column `text` itself: any script that maps rows."""
+    return run.fact("script.train.prompt") is not None or (
+        run.fact("script.train.applies_chat_template") is not None
+    )
+
+
+# --- amount -----------------------------------------------------------------------------------
+
+
+@detector("data.small")
+def small(run: Run, *, below: int, unique: bool = True) -> Observation:
+    """Find that fewer than `below` training rows exist, exact copies counted once."""
+    fact = run.fact("data.train.rows")
+    logged = run.fact("progress.num_examples")
+    if fact is None and logged is None:
+        return unobservable("The number of training rows is not known", HOMES["train"])
+    source = fact or logged
+    assert source is not None
+    count = int(source.value)
+    copies = run.fact("data.duplicate_rows")
+    if unique and fact is not None and copies is not None:
+        count -= int(copies.value)
+    text = f"{count:,} different training rows"
+    return present(text, source) if count < below else absent(text, source)
+
+
+@detector("data.small_for_task")
+def small_for_task(run: Run) -> Observation:
+    """Find fewer rows than the rule of thumb for the task that the answers show.
+
+    Classification 200, extraction (JSON answers) 500, free generation 1,000 rows; 50 per class for
+    images.
+    """
+    rows = of_split(run, "train")
+    count = run.fact("data.train.rows")
+    if not rows.height or count is None:
+        return no_rows("train")
+    task, needed = _task_of(rows)
+    if not task:
+        return unobservable("The rows do not show a task", HOMES["train"])
+    copies = run.fact("data.duplicate_rows")
+    number = int(count.value) - (int(copies.value) if copies else 0)
+    text = f"{number:,} different rows for {task}; the rule of thumb is {needed:,}"
+    return present(text, count) if number < needed else absent(text, count)
+
+
+def _task_of(rows: pl.DataFrame) -> tuple[str, int]:
+    answers = rows["response"].drop_nulls().to_list()
+    if len(answers) < MIN_ROWS:
+        return "", 0
+    if _label_counts(answers):
+        return "classification", 200
+    if sum(a.lstrip()[:1] in ("{", "[") for a in answers) > len(answers) / 2:
+        return "extraction", 500
+    return "free generation", 1000
+
+
+# --- labels -----------------------------------------------------------------------------------
+
+
+def _label_counts(answers: list[str]) -> Counter[str] | None:
+    """Return label counts if the answers are labels: short, at most 50, each used again.
+
+    At most 50 distinct values that cover 95 % of the rows (symptoms-2, class-imbalance).
+    """
+    short = [a.strip() for a in answers if len(a.strip()) <= LABEL_CHARS]
+    counts = Counter(short)
+    common = sum(n for _, n in counts.most_common(50))
+    distinct = len(counts)
+    if len(answers) < 20 or common < 0.95 * len(answers) or distinct > len(answers) / 4:
+        return None
+    return counts
+
+
+def _labels(run: Run, split: str) -> Counter[str] | None:
+    counts: Counter[str] = Counter()
+    rows = 0
+    for fact in _files(run, split):
+        counts.update(fact.value["labels"])
+        rows += fact.value["rows"]
+    covered = sum(counts.values())
+    many = len(counts) > 50 or len(counts) > max(2, rows / 4)
+    return None if rows < 20 or covered < 0.95 * rows or many or len(counts) < 2 else counts
+
+
+@detector("data.imbalanced")
+def imbalanced(run: Run, *, majority: float, ratio: float) -> Observation:
+    """Find labels of which one has a share of `majority`, or is `ratio` times the rarest."""
+    if not _files(run, "train"):
+        return no_rows("train")
+    counts = _labels(run, "train")
+    if counts is None:
+        return unobservable("The answers are no labels", "training data with class labels")
+    ranked = counts.most_common()
+    total = sum(counts.values())
+    share = ranked[0][1] / total
+    times = ranked[0][1] / max(1, ranked[-1][1])
+    shown = ", ".join(f"{n:,} {label!r}" for label, n in ranked[:4])
+    text = f"Labels: {shown}; the largest has {share:.0%}, {times:.0f} times the smallest"
+    fact = _files(run, "train")[0]
+    if share >= majority or times >= ratio:
+        return present(text, fact)
+    return absent(text, fact)
+
+
+@detector("data.conflicting_labels")
+def conflicting_labels(run: Run, *, above: float) -> Observation:
+    """Find that the same input has several labels, in tasks whose answers are labels or JSON.
+
+    Free text may answer one question in many ways, so it is not judged.
+    """
+    rows = of_split(run, "train")
+    if not _files(run, "train"):
+        return no_rows("train")
+    answers = rows["response"].drop_nulls().to_list()
+    task, _ = _task_of(rows)
+    if task not in ("classification", "extraction") or not answers:
+        return unobservable("The answers are no labels", "training data with class labels")
+    return faults(run, kind="conflicts", above=above)
+
+
+@detector("data.label_variants")
+def label_variants(run: Run, *, above: float) -> Observation:
+    """Find labels that differ only in case, blanks or punctuation."""
+    if not _files(run, "train"):
+        return no_rows("train")
+    counts = _labels(run, "train")
+    if counts is None:
+        return unobservable("The answers are no labels", "training data with class labels")
+    groups: dict[str, list[str]] = {}
+    for label in counts:
+        groups.setdefault(re.sub(r"[\W_]+", "", label.casefold()), []).append(label)
+    odd = [sorted(g, key=lambda x: -counts[x]) for g in groups.values() if len(g) > 1]
+    minor = sum(counts[label] for g in odd for label in g[1:])
+    total = sum(counts.values())
+    if odd and minor / total > above:
+        forms = "; ".join(text_list(g) for g in odd[:2])
+        said = f"{minor:,} of {total:,} labels are written in a second form: {forms}"
+        return present(said, _files(run, "train")[0])
+    return absent(f"{len(counts)} labels, each in one form")
+
+
+# --- answers ----------------------------------------------------------------------------------
+
+_FENCE = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
+
+
+def _shape(answer: str) -> str:
+    """Return the outer form of an answer: json, fenced, prose+json, python, text."""
+    text = answer.strip()
+    if _FENCE.match(text):
+        return "fenced"
+    if text[:1] in ("{", "["):
+        return "python" if re.match(r"^[{\[]\s*'", text) else "json"
+    if re.search(r"```json|\{\s*\"\w+\"\s*:", text):
+        return "prose+json"
+    return "text"
+
+
+def _parses(answer: str) -> bool:
+    fenced = _FENCE.match(answer.strip())
+    try:
+        json.loads(fenced.group(1) if fenced else answer)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _structured(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with their answer's shape, if most answers are JSON-like; else none."""
+    import polars as pl
+
+    answered = rows.filter(pl.col("response").is_not_null() & (pl.col("response") != ""))
+    shapes = [_shape(a) for a in answered["response"]]
+    answered = answered.with_columns(pl.Series("shape", shapes, dtype=pl.String))
+    like = sum(s != "text" for s in shapes)
+    return answered if like > 0.5 * len(shapes) and like >= 10 else answered.clear()
+
+
+@detector("data.unparseable_answers")
+def unparseable_answers(run: Run, *, above: float) -> Observation:
+    """Find JSON answers that do not parse."""
+    import polars as pl
+
+    rows = of_split(run, "train")
+    if not rows.height:
+        return no_rows("train")
+    structured = _structured(rows).filter(pl.col("shape") != "text")
+    if not structured.height:
+        return unobservable("The answers are not JSON", "training data with structured answers")
+    bad = [not _parses(a) for a in structured["response"]]
+    hits = structured.filter(pl.Series(bad))
+    return share_of(
+        structured, hits, "have an answer that is no valid JSON", above=above,
+        fact="data.response", column="response",
+    )  # fmt: skip
+
+
+@detector("data.mixed_answer_shapes")
+def mixed_answer_shapes(run: Run, *, above: float) -> Observation:
+    """Find structured answers in several outer forms: bare JSON, fenced, within prose, plain text.
+
+    Rows whose prompts ask for different things are one task only if the system prompts agree; so
+    only data with one instruction for most rows is judged.
+    """
+    import polars as pl
+
+    rows = of_split(run, "train")
+    if not rows.height:
+        return no_rows("train")
+    structured = _structured(rows)
+    if not structured.height:
+        return unobservable("The answers are not JSON", "training data with structured answers")
+    counts = structured["shape"].value_counts(sort=True)
+    minor = structured.height - int(counts["count"][0])
+    shown = ", ".join(f"{n:,} {name}" for name, n in counts.iter_rows())
+    odd = structured.filter(pl.col("shape") != counts["shape"][0])
+    if minor / structured.height > above:
+        said = f"Answers come in several forms: {shown}, e.g. {lines_of(odd)}"
+        return present(said, *facts_of(odd, "data.response", "response"))
+    return absent(f"Answers come in one form: {shown}")
+
+
+@detector("data.pattern_share")
+def pattern_share(
+    run: Run, *, column: str, pattern: str, above: float, claim: str, split: str = "train"
+) -> Observation:
+    """Find that more than a share of rows matches a pattern in prompt, response or rendered."""
+    import polars as pl
+    import re2
+
+    rows = of_split(run, split).filter(pl.col(column).is_not_null())
+    if not rows.height:
+        return no_rows(split)
+    compiled = re2.compile(pattern)
+    hits = rows.filter(pl.Series([bool(compiled.search(v[:20_000])) for v in rows[column]]))
+    return share_of(rows, hits, claim, above=above, fact=f"data.{column}", column=column)
+
+
+_ODD = re.compile(r"Ã.|â€|Â[^A-Za-z]|ðŸ|ï»¿|‚Ä|√[©®¢£§]|\ufffd")
+
+
+@detector("data.mojibake")
+def mojibake(run: Run, *, above: float) -> Observation:
+    """Find text that was decoded with the wrong encoding: it turns sane when that is undone.
+
+    Letters like Ã occur in healthy Portuguese and Vietnamese, so a row counts only if encoding it
+    back to cp1252, latin-1 or Mac Roman gives valid UTF-8, or if it holds U+FFFD.
+    """
+    import polars as pl
+
+    rows = of_split(run, "train")
+    if not rows.height:
+        return no_rows("train")
+    texts = rows.select(
+        pl.concat_str(["prompt", "response", "rendered"], separator="\n", ignore_nulls=True)
+    ).to_series()
+    flags = [_is_damaged(t) for t in texts]
+    hits = rows.filter(pl.Series(flags))
+    return share_of(
+        rows, hits, "hold text of a wrong encoding (like `Ã©` or U+FFFD)", above=above,
+        fact="data.record", column="record",
+    )  # fmt: skip
+
+
+def _is_damaged(text: str | None) -> bool:
+    if not text:
+        return False
+    for match in _ODD.finditer(text[:200_000]):
+        piece = match.group()
+        if piece == "\ufffd":
+            return True
+        window = text[match.start() : match.start() + 4]
+        if any(_restores(window[:n], e) for n in (2, 3, 4) for e in _ENCODINGS):
+            return True
+    return False
+
+
+_ENCODINGS = ("cp1252", "latin-1", "mac_roman")
+
+
+def _restores(window: str, encoding: str) -> bool:
+    try:
+        restored = window.encode(encoding).decode("utf-8")
+    except (UnicodeEncodeError, UnicodeDecodeError):
+        return False
+    return len(restored) < len(window)
+
+
+# --- copies -----------------------------------------------------------------------------------
+
+
+@detector("data.near_copies")
+def near_copies(run: Run, *, above: float) -> Observation:
+    """Find that more than a share of the sampled training rows nearly repeats an earlier one."""
+    rows = of_split(run, "train")
+    if rows.height < 20:
+        return no_rows("train") if not rows.height else absent(f"{rows.height} rows are too few")
+    texts = _texts(rows)
+    pairs = _near_pairs(texts, texts, own=True)
+    hits = rows.head(COMPARED)[sorted({j for _, j in pairs})]
+    return share_of(
+        rows.head(COMPARED), hits, f"nearly repeat an earlier row (Jaccard ≥ {NEAR})",
+        above=above, fact="data.record", column="record",
+    )  # fmt: skip
+
+
+@detector("data.overlap")
+def overlap(run: Run, *, above: float, splits: list[str]) -> Observation:
+    """Find evaluation rows that are in the training data, exactly, over all rows of all files."""
+    found = [(s, f) for s in splits if (f := run.fact(f"data.overlap.{s}"))]
+    if not found:
+        need = [HOMES[s] for s in splits[:1]]
+        return unobservable("Training and held-out rows are not both here", HOMES["train"], *need)
+    split, fact = max(found, key=lambda item: item[1].value["shared"] / item[1].value["rows"])
+    value = fact.value
+    share = value["shared"] / value["rows"]
+    text = f"{value['shared']:,} of {value['rows']:,} {split} rows ({share:.1%}) are training rows"
+    if share <= above:
+        return absent(text, fact)
+    pairs = [tuple(p) for p in value["pairs"][:3]]
+    shown = ", ".join(f"{p}:{n} = {q}:{m}" for p, n, q, m in pairs[:2])
+    facts = [Fact("data.overlap", f"{q}:{m}", Where(p, line=n)) for p, n, q, m in pairs]
+    return present(f"{text}, e.g. {shown}", *facts)
+
+
+@detector("data.near_overlap")
+def near_overlap(run: Run, *, above: float, splits: list[str]) -> Observation:
+    """Find held-out rows that are near copies of training rows, on the samples."""
+    train = of_split(run, "train")
+    for split in splits:
+        rows = of_split(run, split)
+        if rows.height < MIN_ROWS or train.height < MIN_ROWS:
+            continue
+        asked, known = _texts(rows), _texts(train)
+        exact = set(known)
+        pairs = _near_pairs(known, asked, own=False)
+        near = sorted({j for _, j in pairs if asked[j] not in exact})
+        hits = rows.head(COMPARED)[near]
+        return share_of(
+            rows.head(COMPARED), hits, f"of {split} are near copies of training rows",
+            above=above, fact="data.record", column="record",
+        )  # fmt: skip
+    return unobservable("Training and held-out rows are not both here", HOMES["eval"])
+
+
+def _texts(rows: pl.DataFrame) -> list[str]:
+    """Return the text by which rows are compared: prompt and answer, else the text."""
+    found = []
+    for prompt, response, rendered, record in (
+        rows.head(COMPARED).select("prompt", "response", "rendered", "record").iter_rows()
+    ):
+        found.append(f"{prompt}\n{response}" if prompt or response else rendered or record)
+    return [" ".join(t.casefold().split()) for t in found]
+
+
+def _near_pairs(known: list[str], asked: list[str], *, own: bool) -> Iterator[tuple[int, int]]:
+    """Yield (index in known, index in asked) of near copies; with `own` only later ones count."""
+    from datasketch import MinHash, MinHashLSH
+
+    def signature(text: str) -> Any:
+        made = MinHash(num_perm=64)
+        made.update_batch([s.encode() for s in _shingles(text)])
+        return made
+
+    index = MinHashLSH(threshold=NEAR, num_perm=64)
+    kept: dict[int, Any] = {}
+    for i, text in enumerate(known):
+        if len(text) < 40:
+            continue
+        made = signature(text)
+        if own:
+            match = next((k for k in index.query(made) if kept[k].jaccard(made) >= NEAR), None)
+            if match is not None:
+                yield match, i
+        kept[i] = made
+        index.insert(i, made)
+    if own:
+        return
+    for j, text in enumerate(asked):
+        if len(text) < 40:
+            continue
+        made = signature(text)
+        match = next((k for k in index.query(made) if kept[k].jaccard(made) >= NEAR), None)
+        if match is not None:
+            yield match, j
+
+
+def _shingles(text: str) -> set[str]:
+    words = text.split()[:2000]
+    return {" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))}
+
+
+# --- task -------------------------------------------------------------------------------------
+
+
+@detector("data.answer_in_prompt")
+def answer_in_prompt(run: Run, *, above: float) -> Observation:
+    """Find that the label stands in the prompt, where the prompt does not list all labels."""
+    import polars as pl
+
+    rows = of_split(run, "train")
+    if not rows.height:
+        return no_rows("train")
+    answers = rows["response"].drop_nulls().to_list()
+    counts = _label_counts(answers)
+    if not counts or len(counts) < 2:
+        return unobservable("The answers are no labels", "training data with class labels")
+    labels = [label for label in counts if len(label) > 2]
+    flags = []
+    for prompt, response in rows.select("prompt", "response").iter_rows():
+        inside = [label for label in labels if label.casefold() in (prompt or "").casefold()]
+        flags.append(inside == [(response or "").strip()] and len(labels) > 1)
+    hits = rows.filter(pl.Series(flags))
+    return share_of(
+        rows, hits, "hold their own label, and no other, in the prompt", above=above,
+        fact="data.prompt", column="prompt",
+    )  # fmt: skip
+
+
+@detector("data.questions_as_answers")
+def questions_as_answers(run: Run, *, above: float) -> Observation:
+    """Find answers that are questions while prompts are none: the columns are swapped."""
+    import polars as pl
+
+    rows = of_split(run, "train").filter(
+        pl.col("prompt").is_not_null() & pl.col("response").is_not_null()
+    )
+    if rows.height < MIN_ROWS:
+        return no_rows("train") if not rows.height else absent("Too few rows to tell")
+    asks = rows.filter(
+        pl.col("response").str.strip_chars().str.ends_with("?")
+        & ~pl.col("prompt").str.strip_chars().str.ends_with("?")
+        & (pl.col("prompt").str.len_chars() > pl.col("response").str.len_chars())
+    )
+    return share_of(
+        rows, asks, "have a question as the answer and a longer statement as the prompt",
+        above=above, fact="data.response", column="response",
+    )  # fmt: skip
+
+
+@detector("data.unlike")
+def unlike(run: Run, *, split: str, times: float) -> Observation:
+    """Find that prompts of another split are `times` longer or shorter in the median."""
+    import polars as pl
+
+    def median(of: str) -> tuple[float, pl.DataFrame]:
+        rows = of_split(run, of).filter(pl.col("prompt").is_not_null())
+        value = rows["prompt"].str.len_chars().median() if rows.height >= 20 else None
+        return (float(value) if isinstance(value, int | float) else 0.0), rows
+
+    own, _ = median("train")
+    other, rows = median(split)
+    if not own or not other:
+        return unobservable(f"Training and {split} prompts are not both here", HOMES[split])
+    ratio = other / own
+    text = f"The median {split} prompt has {other:,.0f} characters, the training prompt {own:,.0f}"
+    if ratio > times or ratio < 1 / times:
+        return present(text, *facts_of(rows, "data.prompt", "prompt", 2))
+    return absent(text)
+
+
+@detector("data.teacher_wrong")
+def teacher_wrong(run: Run, *, below: float) -> Observation:
+    """Compare teacher labels with ground truth: columns of one row, or a file of gold answers."""
+    rows = of_split(run, "train")
+    if not rows.height:
+        return no_rows("train")
+    pairs = list(_gold_pairs(run, rows))
+    if len(pairs) < 20:
+        return unobservable("No ground truth to compare the labels with", HOMES["gold"])
+    same = sum(a.strip().casefold() == b.strip().casefold() for a, b, _ in pairs)
+    share = same / len(pairs)
+    text = f"{same:,} of {len(pairs):,} labels ({share:.0%}) agree with the ground truth"
+    wrong = [p for p in pairs if p[0].strip().casefold() != p[1].strip().casefold()]
+    if share < below and wrong:
+        facts = [Fact("data.label", f"{a!r}, truth {b!r}", w) for a, b, w in wrong[:3]]
+        return present(f"{text}, e.g. {wrong[0][2]}", *facts)
+    return absent(text)
+
+
+_GOLD = ("gold", "ground_truth", "gold_label", "true_label", "gold_answer", "reference_label")
+_TEACHER = ("teacher", "teacher_label", "label", "pseudo_label", "completion", "output", "response")
+
+
+def _gold_pairs(run: Run, rows: pl.DataFrame) -> Iterator[tuple[str, str, Where]]:
+    gold = {
+        (p or "").casefold().strip(): r
+        for p, r in of_split(run, "gold").select("prompt", "response").iter_rows()
+        if r
+    }
+    for row in rows.iter_rows(named=True):
+        where = Where(row["path"], line=row["line"])
+        if gold and row["prompt"] and row["response"]:
+            truth = gold.get(row["prompt"].casefold().strip())
+            if truth is not None:
+                yield row["response"], truth, where
+            continue
+        record = json.loads(row["record"])
+        truths = [record[k] for k in _GOLD if isinstance(record.get(k), str)]
+        given = [record[k] for k in _TEACHER if isinstance(record.get(k), str)]
+        if truths and given:
+            yield given[0], truths[0], where
+
+
+@detector("data.constant_prefix")
+def constant_prefix(run: Run, *, above: float, min_chars: int) -> Observation:
+    """Find that more than a share of all prompt text is one prefix that every row repeats."""
+    import polars as pl
+
+    rows = of_split(run, "train").filter(pl.col("prompt").is_not_null())
+    if rows.height < 20:
+        return no_rows("train") if not rows.height else absent("Too few rows to tell")
+    prompts = rows["prompt"].to_list()
+    first, last = min(prompts), max(prompts)
+    common = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
+    sizes = rows.select(pl.col("prompt").str.len_chars() + pl.col("response").str.len_chars())
+    total = float(sizes.to_series().sum() or 1)
+    share = common * len(prompts) / max(1.0, total)
+    text = f"{common:,} characters at the start of every prompt are {share:.0%} of all text"
+    if share > above and common >= min_chars:
+        return present(text, *facts_of(rows, "data.prompt", "prompt", 1))
+    return absent(text)
+
+
+@detector("data.json_blanks")
+def json_blanks(run: Run, *, above: float) -> Observation:
+    """Find that indentation makes up more than a share of JSON answers."""
+    import polars as pl
+
+    rows = of_split(run, "train")
+    if not rows.height:
+        return no_rows("train")
+    structured = _structured(rows).filter(pl.col("shape") != "text")
+    if not structured.height:
+        return unobservable("The answers are not JSON", "training data with structured answers")
+    answers = structured["response"].to_list()
+    blanks = sum(len(m) for a in answers for m in re.findall(r"\n\s*", a))
+    share = blanks / max(1, sum(map(len, answers)))
+    text = f"Line breaks and indentation are {share:.0%} of the characters of JSON answers"
+    return (
+        present(text, *facts_of(structured, "data.response", "response", 1))
+        if (share > above)
+        else absent(text)
+    )
+
+
+# --- masks and marks --------------------------------------------------------------------------
+
+
+@detector("data.supervised")
+def supervised(
+    run: Run, *, rows_without_above: float | None = None, share_above: float | None = None
+) -> Observation:
+    """Judge the labels of prepared rows: rows with none to learn, or hardly any label masked."""
+    facts = run.facts.get("data.supervised", ())
+    if not facts:
+        rows = of_split(run, "train")
+        if "supervised" in rows.columns and rows["supervised"].drop_nulls().len():
+            return _supervised_sample(rows, rows_without_above, share_above)
+        return unobservable("No prepared rows with labels", "prepared dataset (Arrow) with labels")
+    totals = Counter[str]()
+    for fact in facts:
+        totals.update({k: v for k, v in fact.value.items() if isinstance(v, int)})
+    without = totals["rows_without"] / max(1, totals["rows"])
+    learned = totals["kept"] / max(1, totals["all"])
+    if rows_without_above is not None:
+        text = (
+            f"{totals['rows_without']:,} of {totals['rows']:,} prepared rows have only labels -100"
+        )
+        return present(text, *facts) if without > rows_without_above else absent(text, *facts)
+    text = f"{learned:.1%} of the labels of prepared rows are learned"
+    over = share_above is not None and learned > share_above
+    return present(text, *facts) if over else absent(text, *facts)
+
+
+def _supervised_sample(
+    rows: pl.DataFrame, rows_without_above: float | None, share_above: float | None
+) -> Observation:
+    import polars as pl
+
+    judged = rows.filter(pl.col("supervised").is_not_null())
+    if rows_without_above is not None:
+        return share_of(
+            judged, judged.filter(pl.col("supervised") == 0), "have only labels -100",
+            above=rows_without_above, fact="data.supervised", column="supervised",
+        )  # fmt: skip
+    mean = float(judged["supervised"].sum()) / judged.height
+    text = f"{mean:.1%} of the labels of prepared rows are learned"
+    over = share_above is not None and mean > share_above
+    return (
+        present(text, *facts_of(judged, "data.supervised", "supervised")) if over else absent(text)
+    )
+
+
+@detector("data.special_tokens_inside")
+def special_tokens_inside(run: Run, *, above: float) -> Observation:
+    """Find control tokens of this tokenizer inside message contents or answers."""
+    import polars as pl
+
+    special = run.fact("tokenizer.special_tokens")
+    if special is None:
+        return unobservable("The tokenizer's special tokens are not known", "tokenizer files")
+    marks = [t for t in special.value if _is_control(t)]
+    rows = of_split(run, "train").filter(pl.col("layout") != "text")
+    rows = rows.filter(pl.col("prompt").is_not_null() | pl.col("response").is_not_null())
+    if not rows.height:
+        return no_rows("train")
+    if not marks:
+        return absent("This tokenizer has no control tokens")
+    texts = rows.select(pl.concat_str(["prompt", "response"], ignore_nulls=True)).to_series()
+    flags = texts.str.contains_any(marks)
+    return share_of(
+        rows, rows.filter(flags), f"hold a control token such as {marks[0]!r} inside their content",
+        above=above, fact="data.record", column="record",
+    )  # fmt: skip
+
+
+def _is_control(text: str) -> bool:
+    """Say whether a token is a control mark: image marks and thinking tags are content."""
+    if re.search(r"image|video|audio|think|tool|vision|fim|unused|reserved", text):
+        return False
+    return bool(
+        re.fullmatch(r"<[|｜].+[|｜]>|</?s>|<(?:start|end)_of_turn>|<eos>|<bos>|\[/?INST\]", text)
+    )

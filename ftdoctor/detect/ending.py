@@ -1,0 +1,49 @@
+"""Detectors on how a run ended: its last words, and whether it reached the planned steps."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect.log import LOG, has_text, log_of, shorten
+from ftdoctor.model import Fact, Observation, Run
+
+
+@detector("ending.last_lines")
+def last_lines(run: Run, *, patterns: list[str], within: int) -> Observation:
+    """Find one of the patterns in the last lines of a log, of `within` lines of each file."""
+    if not has_text(run):
+        return unobservable("No console output was found", LOG)
+    log = log_of(run)
+    matching = {id(t) for t in log.find(patterns)}
+    for path, group in groupby(log.texts, key=lambda t: t.path):
+        tail = [t for t in group if t.text.strip()][-within:]
+        found = [t for t in tail if id(t) in matching]
+        if found and not log.survived(found[-1]):
+            quoted = f"“{shorten(found[-1].text, 140)}”"
+            return present(f"{path} ends with {quoted}", found[-1].fact)
+    return absent("The log ends with something else")
+
+
+@detector("ending.stops_short")
+def stops_short(run: Run, *, below: float) -> Observation:
+    """Find a log that stops before the share `below` of the planned steps, with no error in it."""
+    if not has_text(run):
+        return unobservable("No console output was found", LOG)
+    done, planned = run.fact("progress.global_step"), run.fact("progress.max_steps")
+    if done is None or planned is None or not _positive(planned):
+        return unobservable("The planned number of steps is not known", "trainer_state.json")
+    share = float(done.value) / float(planned.value)
+    said = f"{done.value} of {planned.value} planned steps ({share:.0%})"
+    if share >= below:
+        return absent(f"The run took {said}", done)
+    log = log_of(run)
+    ended = [t for p in sorted(log.fatal) for t in log.find([p]) if not log.survived(t)]
+    ended += [t.exception for t in log.tracebacks if not log.survived(t.exception)]
+    if ended:
+        return absent(f"An error ended the run after {said}", ended[0].fact)
+    return present(f"The log stops without an error after {said}", done, planned)
+
+
+def _positive(fact: Fact) -> bool:
+    return isinstance(fact.value, int | float) and fact.value > 0

@@ -1,0 +1,449 @@
+"""Detectors on console text: literal messages, tracebacks and the frames they passed through.
+
+All patterns of all symptoms are compiled into one RE2 set and run over the text once per run
+(`prepare`); a detector then only looks its hits up. RE2 is linear in the text, so no pattern of a
+stranger's signature and no line of a stranger's log can make it slow.
+"""
+
+from __future__ import annotations
+
+import re
+import weakref
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.model import Call, Fact, Observation, Run, Where
+
+QUOTE = 200  # characters of a line that a finding quotes
+LONGEST = 8000  # characters of a line that are searched; of a longer one both ends
+SET_MEMORY = 64 << 20  # bytes for the automaton; RE2's 8 MB are too few for 300 patterns
+KEPT = 4  # runs whose scan is kept; a diagnosis asks one run at a time
+NEAR = 400  # lines above an exception in which its frames are looked for
+HEADER = "Traceback (most recent call last)"
+LOG = "stdout log"
+
+# Events that show that training went on or began anew; a message before one of them was survived,
+# or belongs to an earlier start whose log was appended to.
+PROGRESS = ("started", "checkpoint-saved", "evaluation", "finished")
+
+# Last line of a traceback: `torch.cuda.OutOfMemoryError: ...`, `KeyError: 'text'`, `SystemExit`.
+EXCEPTION = re.compile(
+    r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Failure|NotFound|Mismatch)\b(?::|$)"
+)
+
+# Messages that only hand on what happened elsewhere: a launcher, another rank, a wrapper.
+CONSEQUENCES = (
+    r"ChildFailedError",
+    r"CalledProcessError",
+    r"DistBackendError: (?:NCCL|\[?\d)",
+    r"BrokenPipeError",
+    r"ConnectionResetError",
+    r"SignalException",
+    r"DatasetGenerationError",
+    r"Caught \w+ in (?:DataLoader worker|pin memory thread|replica)",
+    r"^SystemExit",
+    r"^EOFError$",
+    r"RayTaskError",
+    r"ActorDiedError",
+    r"multiprocess(?:ing)?\.\w*\.?RemoteError",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One line of console text and its place; `event` marks the lines of a traceback."""
+
+    path: str
+    line: int
+    rank: int | None
+    text: str
+    count: int
+    event: int = 0
+
+    @property
+    def fact(self) -> Fact:
+        """Return the line as evidence."""
+        return Fact("log.line", self.text[:QUOTE], Where(self.path, line=self.line or None))
+
+
+@dataclass(frozen=True)
+class Traceback:
+    """One traceback: the exception line, and every line of its body."""
+
+    exception: Text
+    body: tuple[str, ...]
+
+    @property
+    def has_frames(self) -> bool:
+        """Say whether the frames are there, or only the exception was kept."""
+        return any('File "' in line for line in self.body)
+
+
+@dataclass
+class Log:
+    """The console text of one run, and which lines each pattern was found in so far.
+
+    `known` are the patterns that signatures know a message by, `fatal` those of them that end a run.
+    """
+
+    texts: list[Text]
+    tracebacks: list[Traceback]
+    progress: dict[str, int]
+    hits: dict[str, list[int]] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
+    fatal: set[str] = field(default_factory=set)
+
+    def find(self, patterns: Sequence[str]) -> list[Text]:
+        """Return the lines in which one of the patterns occurs, in order."""
+        new = [p for p in patterns if p not in self.hits]
+        if new:
+            self.hits.update(scan(self.texts, new))
+        return [self.texts[i] for i in sorted({i for p in patterns for i in self.hits[p]})]
+
+    def survived(self, text: Text) -> bool:
+        """Say whether training is known to have gone on after this line of the same file."""
+        return 0 < text.line < self.progress.get(text.path, 0)
+
+
+_kept: OrderedDict[int, tuple[weakref.ref[Run], Log]] = OrderedDict()
+
+
+def log_of(run: Run) -> Log:
+    """Return the console text of a run; made once per run."""
+    kept = _kept.get(id(run))
+    if kept is not None and kept[0]() is run:
+        return kept[1]
+    texts = list(_texts(run))
+    log = Log(texts, list(_tracebacks(texts)), _progress(run))
+    _kept[id(run)] = (weakref.ref(run), log)
+    while len(_kept) > KEPT:
+        _kept.popitem(last=False)
+    return log
+
+
+def prepare(run: Run, calls: Iterable[Call]) -> None:
+    """Search the patterns of all calls in one pass over the text (called before detection)."""
+    wanted: dict[str, None] = {}
+    log = log_of(run)
+    for call in calls:
+        for key in ("patterns", "unless", "ends_with"):
+            wanted.update(dict.fromkeys(_patterns(call.parameters, key)))
+        log.known.update(_patterns(call.parameters, "patterns"))
+        if call.parameters.get("fatal"):
+            log.fatal.update(_patterns(call.parameters, "patterns"))
+    log.find(list(wanted))
+
+
+def _patterns(parameters: Mapping[str, Any], key: str) -> list[str]:
+    value = parameters.get(key, [])
+    return [p for p in value if isinstance(p, str)] if isinstance(value, list) else []
+
+
+def scan(texts: Sequence[Text], patterns: Sequence[str]) -> dict[str, list[int]]:
+    """Return, per pattern, the indices of the lines in which it occurs.
+
+    ValueError if a pattern is not RE2 syntax.
+    """
+    import re2
+
+    options = re2.Options()
+    options.max_mem = SET_MEMORY
+    options.log_errors = False
+    together = re2.Set.SearchSet(options)
+    for pattern in patterns:
+        try:
+            together.Add(pattern)
+        except re2.error as error:
+            raise ValueError(f"not a pattern that RE2 takes: {pattern!r}: {error}") from error
+    together.Compile()
+    found: dict[str, list[int]] = {p: [] for p in patterns}
+    for index, text in enumerate(texts):
+        for which in together.Match(_searched(text.text)) or ():
+            found[patterns[which]].append(index)
+    return found
+
+
+def _searched(text: str) -> str:
+    """Return what is searched of a line: messages are glued to either end of long ones."""
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[: LONGEST // 2]} {text[-LONGEST // 2 :]}"
+
+
+def has_text(run: Run) -> bool:
+    """Say whether the run left any console text at all."""
+    return run.has("console") or not (run.lines.is_empty() and run.events.is_empty())
+
+
+# --- the text ---------------------------------------------------------------------------------
+
+
+def _texts(run: Run) -> Iterator[Text]:
+    """Yield log lines and the lines of tracebacks, ordered by file and line."""
+    rows: list[tuple[str, int, int, Text]] = []
+    lines = run.lines.select("path", "line", "rank", "text", "count")
+    for path, line, rank, text, count in lines.iter_rows():
+        rows.append((path, line or 0, 0, Text(path, line or 0, rank, text, count or 1)))
+    seen = {(path, line, text.text) for path, line, _, text in rows}
+    events = run.events.select("kind", "path", "line", "rank", "text")
+    for number, (kind, path, line, rank, said) in enumerate(events.iter_rows(), start=1):
+        mark = number if kind == "traceback" else 0
+        for offset, text in enumerate((said or "").splitlines()):
+            if mark or (path, line, text) not in seen:
+                rows.append((path, line or 0, offset, Text(path, line or 0, rank, text, 1, mark)))
+    rows.sort(key=lambda row: row[:3])
+    yield from (text for *_, text in rows)
+
+
+def _tracebacks(texts: Sequence[Text]) -> Iterator[Traceback]:
+    """Yield tracebacks: readers' events, and exception lines, each with the lines above it."""
+    events: dict[int, list[Text]] = {}
+    by_stream: dict[tuple[str, int | None], list[Text]] = {}
+    for text in texts:
+        if text.event:
+            events.setdefault(text.event, []).append(text)
+        else:
+            by_stream.setdefault((text.path, text.rank), []).append(text)
+    made: set[tuple[str, int]] = set()
+    for parts in events.values():
+        first = parts[0]
+        made.add((first.path, first.line))
+        above = _above(by_stream.get((first.path, first.rank), []), first.line)
+        yield Traceback(first, (*above, *(part.text for part in parts)))
+    for stream in by_stream.values():
+        for text in stream:
+            if EXCEPTION.match(text.text) and (text.path, text.line) not in made:
+                yield Traceback(text, (*_above(stream, text.line), text.text))
+
+
+def _above(stream: Sequence[Text], line: int) -> list[str]:
+    """Return the frames above an exception: up to its header, or to the exception before."""
+    end = bisect_left(stream, line, key=lambda text: text.line)
+    body: list[str] = []
+    for text in reversed(stream[max(0, end - NEAR) : end]):
+        if EXCEPTION.match(text.text):
+            break
+        body.append(text.text)
+        if HEADER in text.text:
+            break
+    return body[::-1]
+
+
+def _progress(run: Run) -> dict[str, int]:
+    """Return, per file, the last line that shows training going on."""
+    import polars as pl
+
+    last: dict[str, int] = {}
+    frames = (
+        run.metrics.select("path", "line"),
+        run.events.filter(pl.col("kind").is_in(PROGRESS)).select("path", "line"),
+    )
+    for frame in frames:
+        for path, line in frame.group_by("path").agg(pl.col("line").max()).iter_rows():
+            last[path] = max(last.get(path, 0), line or 0)
+    for name in ("progress.global_step", "progress.finished"):
+        for fact in run.facts.get(name, ()):
+            if fact.value and fact.where.line:
+                last[fact.where.path] = max(last.get(fact.where.path, 0), fact.where.line)
+    return last
+
+
+# --- detectors --------------------------------------------------------------------------------
+
+
+@detector("log.matches")
+def matches(
+    run: Run,
+    *,
+    patterns: list[str],
+    unless: list[str] | None = None,
+    fatal: bool = False,
+    at_least: int = 1,
+) -> Observation:
+    """Find lines in which one of the patterns occurs and none of `unless`.
+
+    With `fatal`, a line after which the same file shows training going on does not count: the
+    error was handled, or belongs to an earlier start whose log was appended to.
+    """
+    if not has_text(run):
+        return unobservable("No console output was found", LOG)
+    log = log_of(run)
+    found = log.find(patterns)
+    if unless and found:
+        excused = {id(t) for t in log.find(unless)}
+        found = [t for t in found if id(t) not in excused]
+    survived = [t for t in found if fatal and log.survived(t)]
+    if survived:
+        found = [t for t in found if not log.survived(t)]
+    total = sum(t.count for t in found)
+    if total >= at_least and found:
+        return present(_quoted(found, total), *(t.fact for t in found[:3]))
+    if survived:
+        return absent(f"Training went on after {_quoted(survived, len(survived))}")
+    return absent("No such message in the console output")
+
+
+def _quoted(found: Sequence[Text], total: int) -> str:
+    """Return the first line found, its place, and how often and on which ranks it came."""
+    first = found[0]
+    ranks = sorted({t.rank for t in found if t.rank is not None})
+    tail = ""
+    if ranks:
+        shown = ", ".join(str(r) for r in ranks[:4]) + (", …" if len(ranks) > 4 else "")
+        tail += f" (rank {shown})" if len(ranks) == 1 else f" (ranks {shown})"
+    if total > 1:
+        tail += f", {total} times"
+    where = str(first.fact.where)
+    room = max(40, QUOTE - len(where) - len(tail) - 4)
+    return f"{where}: “{shorten(first.text, room)}”{tail}"
+
+
+def shorten(text: str, room: int) -> str:
+    """Return the text on one line, with its middle left out if it does not fit."""
+    text = " ".join(text.split())
+    if len(text) <= room:
+        return text
+    return f"{text[: room * 3 // 4].rstrip()} … {text[-(room // 4 - 3) :].lstrip()}"
+
+
+@detector("log.traceback")
+def traceback(
+    run: Run,
+    *,
+    ends_with: list[str],
+    through: list[str],
+    not_through: list[str] | None = None,
+) -> Observation:
+    """Find an exception that matches `ends_with` and passed through one of the frames.
+
+    Unobservable if such an exception was printed without its frames.
+    """
+    if not has_text(run):
+        return unobservable("No console output was found", LOG)
+    log = log_of(run)
+    wanted = {(t.path, t.line, t.text) for t in log.find(ends_with)}
+    met = [
+        t
+        for t in log.tracebacks
+        if (t.exception.path, t.exception.line, t.exception.text) in wanted
+        and not log.survived(t.exception)
+    ]
+    if not met:
+        if any(not log.survived(t) for t in log.find(ends_with)):
+            return unobservable("The error was printed without its traceback", "full traceback")
+        return absent("No such exception in the console output")
+    for trace in met:
+        frame = _passing(trace.body, through)
+        if frame and not (not_through and _passing(trace.body, not_through)):
+            place = trace.exception.fact
+            said = f"“{shorten(trace.exception.text, 90)}” through “{shorten(frame, 60)}”"
+            return present(f"{place.where}: {said}", place)
+    if not any(t.has_frames for t in met):
+        return unobservable("The error was printed without its frames", "full traceback")
+    return absent(f"The exception at {met[0].exception.fact.where} came from elsewhere")
+
+
+def _passing(body: Iterable[str], patterns: Sequence[str]) -> str:
+    """Return the last line of a traceback in which one of the patterns occurs, or nothing."""
+    import re2
+
+    compiled = [re2.compile(p) for p in patterns]
+    passing = [line for line in body if any(p.search(_searched(line)) for p in compiled)]
+    return passing[-1].strip() if passing else ""
+
+
+@detector("log.unexplained_exception")
+def unexplained_exception(run: Run) -> Observation:
+    """Find an exception that ended the run and that no pattern of the library knows."""
+    if not has_text(run):
+        return unobservable("No console output was found", LOG)
+    log = log_of(run)
+    known = {(t.path, t.line) for p in log.known for t in log.find([p])}
+    wrappers = {id(t) for t in log.find(CONSEQUENCES)}
+    unknown = []
+    for trace in log.tracebacks:
+        text = trace.exception
+        if log.survived(text) or id(text) in wrappers:
+            continue
+        if (text.path, text.line) in known:
+            return absent("The exception at the end of the log is a known one", text.fact)
+        unknown.append(text)
+    if not unknown:
+        return absent("No exception ended the run")
+    if any(not log.survived(t) for p in log.fatal for t in log.find([p])):
+        return absent("A known message accounts for the end of the run", unknown[0].fact)
+    return present(_quoted(unknown[:1], 1), *(t.fact for t in unknown[:3]))
+
+
+_UNITS = {"": 1, "B": 1, "BYTES": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+@detector("log.proportion")
+def proportion(run: Run, *, pattern: str, above: float) -> Observation:
+    """Compare two amounts that one message names: groups `part` and `whole`, each with its unit.
+
+    Units are bytes, KiB, MB and the like. Absent if the share is at most `above`; unobservable if
+    no line matches.
+    """
+    if not has_text(run):
+        return unobservable("No console output was found", LOG)
+    import re2
+
+    log = log_of(run)
+    found = log.find([pattern])
+    if not found:
+        return unobservable("No message names these amounts", LOG)
+    compiled = re2.compile(pattern)
+    for text in found:
+        groups = compiled.search(_searched(text.text)).groupdict()
+        part, whole = _amount(groups["part"]), _amount(groups["whole"])
+        if whole and part / whole > above and not log.survived(text):
+            said = f"{text.fact.where}: {groups['part']} against {groups['whole']}"
+            return present(f"{said} ({part / whole:.0%}, limit {above:.0%})", text.fact)
+    return absent(f"The amounts stay below {above:.0%} of each other", found[0].fact)
+
+
+def _amount(text: str) -> float:
+    """Return bytes of `7.71 GiB`, `375.40 MB`, `304 bytes`."""
+    number, _, unit = text.strip().partition(" ")
+    return float(number) * _UNITS.get(unit[:1].upper() if unit.upper() != "BYTES" else "", 1)
+
+
+@detector("log.differs")
+def differs(run: Run, *, pattern: str, by: str) -> Observation:
+    """Find a message whose group `value` differs between those whose group `by` (of `by`) differs.
+
+    Absent if it is the same for all, or was printed by one only.
+    """
+    if not has_text(run):
+        return unobservable("No console output was found", LOG)
+    import re2
+
+    value, owner = re2.compile(pattern), re2.compile(by)
+    first: dict[str, tuple[str, Text]] = {}
+    for text in log_of(run).find([pattern]):
+        who = owner.search(text.text)
+        if who and who.group("by") not in first:
+            first[who.group("by")] = (value.search(text.text).group("value"), text)
+    kinds = {said for said, _ in first.values()}
+    if len(kinds) < 2:
+        return absent("All that printed the message printed the same")
+    shown = "; ".join(f"{who}: {said}" for who, (said, _) in list(first.items())[:3])
+    return present(shorten(shown, QUOTE), *(text.fact for _, text in list(first.values())[:3]))
+
+
+@detector("log.no_own_error")
+def no_own_error(run: Run) -> Observation:
+    """Find a log that holds no error of a worker: no exception but wrappers, no known message."""
+    if not has_text(run):
+        return unobservable("No console output was found", LOG)
+    log = log_of(run)
+    wrappers = {id(t) for t in log.find(CONSEQUENCES)}
+    for trace in log.tracebacks:
+        if id(trace.exception) not in wrappers and not log.survived(trace.exception):
+            return absent("A worker printed an exception", trace.exception.fact)
+    return present("No worker printed an exception of its own")

@@ -1,0 +1,55 @@
+"""Detectors on LoRA hyperparameters that need arithmetic: the effective scale, and what is adapted."""
+
+from __future__ import annotations
+
+import math
+
+from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect.points import setting_number
+from ftdoctor.model import Fact, Observation, Run
+
+ATTENTION = (
+    "q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "query_key_value", "c_attn", "w_pack",
+    "wq", "wk", "wv", "wo", "query", "key", "value", "q", "k", "v", "o", "out_proj", "wqkv",
+)  # fmt: skip
+CONFIG = "adapter_config.json or the training configuration"
+
+
+def _amount(run: Run, name: str) -> tuple[float, Fact] | None:
+    """Return `lora.<name>`, else what adapter_config.json says."""
+    found = setting_number(run, f"lora.{name}")
+    if found is not None:
+        return found
+    for other in (f"adapter.{name}", f"adapter.lora_{name}"):
+        fact = run.fact(other)
+        if fact is not None and isinstance(fact.value, int | float):
+            return float(fact.value), fact
+    return None
+
+
+@detector("lora.scale")
+def scale(run: Run, *, above: float, below: float) -> Observation:
+    """Find an effective scale, alpha/r or with rslora alpha/sqrt(r), outside `below` to `above`."""
+    rank, alpha = _amount(run, "r"), _amount(run, "alpha")
+    if rank is None or alpha is None or rank[0] <= 0:
+        return unobservable("LoRA rank and alpha are not both known", CONFIG)
+    flag = run.setting("lora.use_rslora") or run.fact("adapter.use_rslora")
+    stabilised = flag is not None and flag.value is True
+    value = alpha[0] / (math.sqrt(rank[0]) if stabilised else rank[0])
+    formula = "alpha/sqrt(r)" if stabilised else "alpha/r"
+    text = f"{formula} is {value:.3g} (alpha {alpha[0]:g}, r {rank[0]:g})"
+    if value > above or value < below:
+        return present(text, alpha[1], rank[1])
+    return absent(text, alpha[1], rank[1])
+
+
+@detector("lora.attention_only")
+def attention_only(run: Run) -> Observation:
+    """Find that every target module is an attention projection."""
+    fact = run.setting("lora.target_modules") or run.fact("adapter.target_modules")
+    if fact is None or not fact.value:
+        return unobservable("the target modules are not known", CONFIG)
+    names = fact.value if isinstance(fact.value, list) else str(fact.value).split(",")
+    short = [str(n).strip().rsplit(".", 1)[-1].lower() for n in names]
+    text = f"LoRA is on {', '.join(short[:6])}"
+    return (present if all(n in ATTENTION for n in short) else absent)(text, fact)

@@ -1,0 +1,356 @@
+"""Detectors on the learning rate: its size for the method, and whether its schedule is as meant.
+
+Traps: transformers 4.x logs the rate of the next step (last row 0.0), 5.x the one used (first row
+0.0 under warm-up); so a zero at either end is healthy.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect.points import (
+    TRAIN_FILES,
+    Points,
+    curve,
+    kind_of,
+    number,
+    points,
+    setting_number,
+)
+from ftdoctor.model import Fact, Observation, Run, Span
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# (low, high) of peak rates for AdamW by objective and method; judgement after the ranges that
+# axolotl's training_stability, TRL's trainer docs and tinker-cookbook's hyperparams give.
+RANGES: dict[tuple[str, str], tuple[float, float]] = {
+    ("sft", "full"): (1e-6, 1e-4),
+    ("sft", "lora"): (2e-5, 1e-3),
+    ("preference", "full"): (1e-7, 1e-5),
+    ("preference", "lora"): (1e-6, 5e-5),
+    ("rl", "full"): (1e-7, 1e-5),
+    ("rl", "lora"): (1e-6, 1e-4),
+    ("reward", "full"): (1e-6, 1e-4),
+    ("reward", "lora"): (1e-6, 1e-3),
+}
+OTHER_SCALES = ("lion", "sgd", "muon", "prodigy", "adafactor", "dadapt", "galore", "schedule_free")
+CYCLIC = ("cosine_with_restarts", "cosine_with_min_lr_restarts", "cyclic", "one_cycle", "cycle")
+DECAYING = ("linear", "cosine", "polynomial")
+
+
+def method_of(run: Run) -> str:
+    """Return lora or full, or "" if nothing tells which parameters were trained."""
+    if any(name.startswith(("lora.", "adapter.")) for name in (*run.settings, *run.facts)):
+        return "lora"
+    said = str(getattr(run.setting("adapter"), "value", "")).lower()
+    if said in ("full", "none", "lora", "qlora", "dora"):
+        return "full" if said in ("full", "none") else "lora"
+    if kind_of(run) == "classification" and run.fact("model.architecture") is not None:
+        return "full"  # a saved config.json without an adapter's: the whole classifier was trained
+    trainable, total = run.fact("log.trainable_parameters"), run.fact("log.total_parameters")
+    if trainable is not None and total is not None and total.value:
+        return "full" if float(trainable.value) > 0.5 * float(total.value) else "lora"
+    return ""
+
+
+def peak_rate(run: Run) -> tuple[float, Fact] | None:
+    """Return the highest rate logged (of three rows or more), else the configured one.
+
+    One or two rows may both lie at the end of the schedule.
+    """
+    found = points(run, "learning_rate")
+    if found is not None and len(found.finite) >= 3:
+        place = int(found.finite.values.argmax())
+        return float(found.finite.values[place]), found.finite.fact(place)
+    return setting_number(run, "learning_rate")
+
+
+@detector("lr.beyond")
+def beyond(
+    run: Run, *, side: Literal["high", "low"], times: float = 1.0, kinds: tuple[str, ...] = ()
+) -> Observation:
+    """Find a peak rate more than `times` outside the usual range of its objective and method.
+
+    Where the method is unknown both ranges are allowed; optimisers of another scale (Lion, SGD,
+    Adafactor, Prodigy, ...) are not judged.
+    """
+    known = peak_rate(run)
+    if known is None:
+        return unobservable("no learning rate was logged or configured", *TRAIN_FILES)
+    rate, fact = known
+    optimiser = run.setting("optim")
+    if optimiser is not None and any(o in str(optimiser.value).lower() for o in OTHER_SCALES):
+        return unobservable(f"{optimiser.value} uses learning rates of another scale")
+    kind = kind_of(run) or "sft"
+    if kinds and kind not in kinds:
+        return unobservable(f"this range is not for a run of kind {kind}")
+    objective = kind if kind in ("preference", "rl", "reward") else "sft"
+    method = method_of(run)
+    spans = [RANGES[objective, m] for m in ([method] if method else ["full", "lora"])]
+    low, high = min(s[0] for s in spans), max(s[1] for s in spans)
+    what = f"{method + ' ' if method else ''}{objective}"
+    if side == "low" and _still_rising(run):
+        return unobservable("the learning rate was still warming up", "a longer log")
+    text = f"peak learning rate {rate:.3g}; {low:g} to {high:g} is usual for {what}"
+    if rate <= 0:
+        return unobservable("no learning rate above 0 was logged", "training configuration")
+    if (side == "high" and rate > times * high) or (side == "low" and rate < low / times):
+        return present(text, fact, curves=("learning_rate",))
+    return absent(text, fact)
+
+
+def _still_rising(run: Run) -> bool:
+    """Say whether the highest logged rate is the last of a rise, so that the peak is not known."""
+    found = points(run, "learning_rate")
+    if found is None or len(found.finite) < 3:
+        return False
+    values = found.finite.values
+    return bool(int(values.argmax()) == len(values) - 1 and values[-1] > values[0])
+
+
+@detector("lr.full_with_lora_rate")
+def full_with_lora_rate(run: Run, *, above: float = 1e-4) -> Observation:
+    """Find full fine-tuning (known as such) at a rate that only adapters take."""
+    known = peak_rate(run)
+    if known is None:
+        return unobservable("no learning rate was logged or configured", *TRAIN_FILES)
+    method = method_of(run)
+    if not method:
+        return unobservable(
+            "nothing tells whether all weights were trained", "training log (stdout)"
+        )
+    rate, fact = known
+    text = f"peak learning rate {rate:.3g} with {method} training"
+    return present(text, fact) if method == "full" and rate >= above else absent(text, fact)
+
+
+@detector("lr.equals_default")
+def equals_default(run: Run, *, defaults: tuple[float, ...]) -> Observation:
+    """Find a peak rate that is exactly a framework's default while no file sets one."""
+    known = peak_rate(run)
+    if known is None:
+        return unobservable("no learning rate was logged or configured", *TRAIN_FILES)
+    rate, fact = known
+    hits = [d for d in defaults if abs(rate / d - 1) < 0.02]
+    if not hits:
+        return absent(f"peak learning rate {rate:.3g} is no framework default", fact)
+    return present(f"peak learning rate {rate:.3g} is a framework default", fact)
+
+
+def _rates(run: Run, minimum: int) -> Points | Observation:
+    """Return the logged rates without a zero first or last row."""
+    found = curve(run, "learning_rate", minimum=minimum)
+    if isinstance(found, Observation):
+        return found
+    keep = slice(1 if found.values[0] == 0 else 0, -1 if found.values[-1] == 0 else len(found))
+    trimmed = Points(found.series, found.index[keep])
+    return trimmed if len(trimmed) >= 2 else found
+
+
+def _rises(rates: Points) -> np.typing.NDArray[np.int64]:
+    """Return the positions, after the first peak, at which the rate rose by over 10 %."""
+    import numpy as np
+
+    peak = _first_peak(rates)
+    before, after = rates.values[:-1], rates.values[1:]
+    rising = (after > 1.1 * before) & (after - before > 0.02 * rates.values.max())
+    return np.flatnonzero(rising & (np.arange(len(before)) >= peak)) + 1
+
+
+def _first_peak(rates: Points) -> int:
+    """Return where the first rise ends: the end of warm-up."""
+    import numpy as np
+
+    falls = np.flatnonzero(np.diff(rates.values) < 0)
+    return int(falls[0]) if len(falls) else len(rates) - 1
+
+
+@detector("lr.oscillates")
+def oscillates(run: Run, *, rises: int = 2) -> Observation:
+    """Find a rate that goes up again at least twice after its first peak, without being meant to.
+
+    A cyclic scheduler in the configuration makes it absent; without a configuration a regular
+    saw-tooth (cycles of 4 rows and more, of one length, falling within) may be meant: unobservable.
+    """
+    rates = _rates(run, 10)
+    if isinstance(rates, Observation):
+        return rates
+    ups = _rises(rates)
+    if len(ups) < rises:
+        return absent(f"the learning rate rises {len(ups)} times after its peak")
+    declared = run.setting("lr_scheduler_type")
+    name = str(declared.value).lower() if declared is not None else ""
+    steps = ", ".join(str(rates.step(int(i))) for i in ups[:3])
+    text = f"the learning rate rises again {len(ups)} times after its first peak (steps {steps})"
+    if declared is not None and any(c in name for c in CYCLIC):
+        return absent(f"{text}, as lr_scheduler_type {declared.value} asks", declared)
+    if declared is None and _is_sawtooth(rates, ups):
+        return unobservable(f"{text}, regularly: this may be meant", "training configuration")
+    if declared is not None:
+        text += f", though lr_scheduler_type is {declared.value}"
+    first = int(ups[0])
+    facts = [rates.fact(first), rates.fact(first - 1)] + ([declared] if declared else [])
+    return present(text, *facts, curves=("learning_rate", "loss"), span=Span(rates.step(first)))
+
+
+def _is_sawtooth(rates: Points, ups: np.typing.NDArray[np.int64]) -> bool:
+    """Say whether the rises cut the series into falling cycles of one length."""
+    import numpy as np
+
+    starts = np.concatenate([[_first_peak(rates)], ups])
+    lengths = np.diff(starts)
+    lengths = lengths[lengths > 1] if (lengths > 1).any() else lengths
+    return bool(lengths.min() >= 4 and lengths.std() <= 0.25 * lengths.mean())
+
+
+@detector("lr.loss_follows")
+def loss_follows(run: Run, *, times: float = 1.05, rows: int = 10) -> Observation:
+    """Find a rate jump of over 2 after which the loss level is `times` that before."""
+    import numpy as np
+
+    rates = _rates(run, 2 * rows)
+    loss = points(run, "loss")
+    if isinstance(rates, Observation) or loss is None:
+        return rates if isinstance(rates, Observation) else unobservable("no loss", *TRAIN_FILES)
+    jumps = [int(i) for i in _rises(rates) if rates.values[i] > 2 * rates.values[i - 1]]
+    for jump in jumps:
+        step = rates.step(jump)
+        before = loss.finite.values[loss.finite.steps < step][-rows:]
+        after = loss.finite.values[loss.finite.steps >= step][: 2 * rows]
+        if min(len(before), len(after)) < rows // 2:
+            continue
+        low, high = float(np.median(before)), float(np.median(after))
+        if low > 0 and high > times * low:
+            return present(
+                f"loss rises from {number(low)} to {number(high)} after the learning rate goes "
+                f"from {rates.values[jump - 1]:.2g} to {rates.values[jump]:.2g} at step {step}",
+                rates.fact(jump),
+                curves=("loss", "learning_rate"),
+                span=Span(step),
+            )
+    return absent(f"{len(jumps)} jumps of the learning rate, the loss follows none")
+
+
+@detector("lr.finishes_early")
+def finishes_early(run: Run, *, floor: float = 0.01, share: float = 0.1) -> Observation:
+    """Find a rate below `floor` of its peak for more than `share` of the run at its end."""
+    rates = curve(run, "learning_rate", minimum=20)
+    if isinstance(rates, Observation):
+        return rates
+    peak = float(rates.values.max())
+    low = rates.values < floor * peak
+    if peak <= 0 or low.all():
+        return absent("the learning rate never rose")
+    from ftdoctor.detect.stats import trailing_run
+
+    tail = trailing_run(low)
+    text = f"the learning rate is below {floor:.0%} of its peak on the last {tail} of {len(rates)} rows"
+    if tail <= share * len(rates):
+        return absent(text)
+    start = len(rates) - tail
+    return present(text, rates.fact(start), curves=("learning_rate",), span=Span(rates.step(start)))
+
+
+@detector("lr.never_decays")
+def never_decays(run: Run, *, share: float = 0.5) -> Observation:
+    """Find a last rate above `share` of the peak though the scheduler is a decaying one."""
+    rates = _rates(run, 10)
+    if isinstance(rates, Observation):
+        return rates
+    scheduler = run.setting("lr_scheduler_type")
+    if scheduler is None:
+        return unobservable("the scheduler is not known", "training configuration")
+    peak, last = float(rates.values.max()), float(rates.values[-1])
+    text = f"learning rate {last:.3g} at the last row, peak {peak:.3g}, scheduler {scheduler.value}"
+    name = str(scheduler.value).lower().split(".")[-1]
+    if peak <= 0 or name not in DECAYING or last <= share * peak:
+        return absent(text)
+    done, planned = run.fact("progress.global_step"), run.fact("progress.max_steps")
+    if done and planned and planned.value and float(done.value) < 0.6 * float(planned.value):
+        return absent(f"{text}; the run stopped at step {done.value} of {planned.value}")
+    return present(text, rates.fact(-1), scheduler, curves=("learning_rate",))
+
+
+@detector("lr.warms_up_to_the_end")
+def warms_up_to_the_end(run: Run) -> Observation:
+    """Find a rate that only rises, to the last row, though training was not cut short."""
+    import numpy as np
+
+    rates = curve(run, "learning_rate", minimum=5)
+    if isinstance(rates, Observation):
+        return rates
+    diffs = np.diff(rates.values)
+    rising = bool((diffs >= 0).all() and diffs[-3:].min() > 0)
+    first, last = float(rates.values[0]), float(rates.values[-1])
+    text = f"the learning rate goes from {first:.3g} to {last:.3g} over {len(rates)} rows"
+    if not rising or last <= 1.2 * first:
+        return absent(text)
+    done, planned = run.fact("progress.global_step"), run.fact("progress.max_steps")
+    if done and planned and planned.value and float(done.value) < 0.9 * float(planned.value):
+        return absent(f"{text}; the run stopped at step {done.value} of {planned.value}")
+    return present(f"{text}, rising to the end", rates.fact(-1), curves=("learning_rate",))
+
+
+@detector("lr.peaks_at_first_row")
+def peaks_at_first_row(run: Run) -> Observation:
+    """Find that the first logged rate is the highest: no warm-up, or one shorter than a log row."""
+    rates = curve(run, "learning_rate", minimum=6)
+    if isinstance(rates, Observation):
+        return rates
+    if float(rates.values[0]) >= float(rates.values.max()) > 0:
+        return present(f"the rate is highest at its first row, step {rates.step(0)}", rates.fact(0))
+    return absent("the learning rate rises at first")
+
+
+@detector("lr.differs_from_setting")
+def differs_from_setting(run: Run, *, tolerance: float = 0.05) -> Observation:
+    """Find a highest logged rate that is not the configured one (after warm-up)."""
+    rates = _rates(run, 10)
+    if isinstance(rates, Observation):
+        return rates
+    asked = setting_number(run, "learning_rate")
+    if asked is None or asked[0] <= 0:
+        return unobservable("the configured learning rate is not known", "training configuration")
+    peak = float(rates.values.max())
+    text = f"the highest logged learning rate is {peak:.3g}, configured is {asked[0]:.3g}"
+    # One row below the setting is the decay that passed before the first row was logged.
+    if peak <= 0:
+        return unobservable(text, *TRAIN_FILES)
+    decayed = peak == rates.values[0] and 0.8 * asked[0] < peak < asked[0]
+    rising = int(rates.values.argmax()) == len(rates) - 1
+    if decayed or rising or abs(peak / asked[0] - 1) <= tolerance:
+        return absent(text)
+    place = int(rates.values.argmax())
+    return present(text, rates.fact(place), asked[1], curves=("learning_rate",))
+
+
+@detector("lr.jumps_at_resume")
+def jumps_at_resume(run: Run, *, ratio: float = 1.5) -> Observation:
+    """Find a rate after a resume that is `ratio` times (or 1/`ratio` of) the rate before it."""
+    import numpy as np
+
+    series = run.series("learning_rate")
+    if series is None:
+        return unobservable("no learning rate was logged", *TRAIN_FILES)
+    borders = (np.flatnonzero(np.diff(series.segments) != 0) + 1).tolist()
+    if not borders:
+        return absent("the log shows no resume")
+    for border in borders:
+        before, after = float(series.values[border - 1]), float(series.values[border])
+        continues = series.steps[border] >= 0.5 * series.steps[border - 1]
+        if not continues or before <= 0 or after <= 0:
+            continue
+        if math.fabs(math.log(after / before)) > math.log(ratio):
+            place = Points(series, np.array([border - 1, border], dtype=np.int64))
+            step = int(series.steps[border])
+            return present(
+                f"the learning rate goes from {before:.3g} to {after:.3g} at the resume, step {step}",
+                place.fact(1),
+                place.fact(0),
+                curves=("learning_rate", "loss"),
+                span=Span(step),
+            )
+    return absent(f"the learning rate is continuous across {len(borders)} resumes")

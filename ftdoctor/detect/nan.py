@@ -1,0 +1,145 @@
+"""Detectors on runs that end in NaN, openly or behind losses of 0.0, and on how they got there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from ftdoctor.detect import absent, detector, present, stats, unobservable
+from ftdoctor.detect.points import (
+    LIKELIHOOD,
+    Points,
+    kind_of,
+    number,
+    points,
+    points_of_kind,
+)
+from ftdoctor.model import Observation, Run, Span
+
+if TYPE_CHECKING:
+    pass
+
+
+@detector("nan.ends_run")
+def ends_run(run: Run) -> Observation:
+    """Find a run that ends in NaN: in loss, in grad_norm, or hidden behind losses of exactly 0.0."""
+    moment = _moment_of_death(run)
+    if isinstance(moment, Observation):
+        return moment
+    found, at = moment
+    if at is None:
+        return absent(f"{found.label} ends at {number(float(found.values[-1]))}", found.fact(-1))
+    good = found.step(at - 1) if at else None
+    norm = points(run, "grad_norm")
+    rows = len(found) - at
+    text = (
+        f"{found.label} is {number(float(found.values[at]))} from step {found.step(at)} to the end"
+    )
+    text += f" ({rows} rows)"
+    if good is not None:
+        text += f", after {number(float(found.values[at - 1]))} at step {good}"
+    facts = [found.fact(at)] + ([found.fact(at - 1)] if at else [])
+    if norm is not None:
+        same = [i for i in range(len(norm)) if norm.step(i) >= found.step(at)][:1]
+        for i in same:
+            text += f"; grad_norm is {number(float(norm.values[i]))} at step {norm.step(i)}"
+            facts.append(norm.fact(i))
+    span = Span(found.step(at), last_good=good)
+    return present(text, *facts, curves=("loss", "grad_norm"), span=span)
+
+
+@detector("nan.manner")
+def manner(run: Run, *, manner: Literal["climb", "sudden", "start"]) -> Observation:
+    """Find how a run went NaN: after a climb of loss or grad_norm, out of the blue, or at once.
+
+    The moment is the first row with NaN loss or grad_norm, or the first 0.0 loss of the last
+    stretch. `climb`: the three rows before were over twice the level of the ten before those, in
+    loss, or five times in grad_norm. `start`: within the first two logged rows.
+    """
+    moment = _moment_of_death(run)
+    if isinstance(moment, Observation):
+        return moment
+    found, at = moment
+    if at is None:
+        return absent(f"{found.label} stays a number to step {found.step(-1)}")
+    where = f"step {found.step(at)}"
+    span = Span(found.step(at), last_good=found.step(at - 1) if at else None)
+    climbed = _climbed(run, found.step(at))
+    if at <= 1:
+        actual, text = "start", f"the first non-finite row is row {at + 1} of the log ({where})"
+    elif climbed:
+        actual, text = "climb", f"before {where}, {climbed}"
+    else:
+        good = number(found.values[at - 1])
+        actual = "sudden"
+        text = f"{found.label} is an ordinary {good} one row before it goes non-finite at {where}"
+    if actual != manner:
+        return absent(text)
+    if actual == "sudden" and at < 5:
+        return unobservable(f"only {at} rows before {where}", "a log with smaller logging_steps")
+    facts = [found.fact(at)] + ([found.fact(at - 1)] if at else [])
+    return present(text, *facts, curves=("loss", "grad_norm"), span=span)
+
+
+def _moment_of_death(run: Run) -> tuple[Points, int | None] | Observation:
+    """Return the curve and the position of its first dead row (None: it did not die).
+
+    Dead is a run that ends in NaN loss or grad_norm, or in losses of exactly 0.0 that replace NaN:
+    the HF Trainer writes 0.0 for a logging window without a finite loss. A NaN that is left again
+    is a skipped step.
+    """
+    import numpy as np
+
+    loss = points_of_kind(run, "loss")
+    norm = points(run, "grad_norm")
+    if isinstance(loss, Observation):
+        return loss
+    dead = ~np.isfinite(loss.values)
+    zero_or_nan = (loss.values == 0.0) | dead
+    tail = stats.trailing_run(zero_or_nan)
+    starts = []
+    if norm is not None and (length := stats.trailing_run(~np.isfinite(norm.values))):
+        step = norm.step(len(norm) - length)
+        place = min(int(np.searchsorted(loss.steps, step)), len(loss) - 1)
+        if length >= 2 or tail:
+            starts.append(place)
+    if tail and (dead[-tail:].any() or _zeros_hide_nan(run, loss, tail)):
+        starts.append(len(loss) - tail)
+    return loss, min(starts) if starts else None
+
+
+def _zeros_hide_nan(run: Run, loss: Points, tail: int) -> bool:
+    """Say whether the last `tail` losses of 0.0 stand for NaN rather than for a perfect fit.
+
+    They do if they came in a jump, on three rows or more, in a run that maximises likelihood, and
+    grad_norm on these rows is not a plain 0 (which a batch without labels gives).
+    """
+    import numpy as np
+
+    before = loss.values[: len(loss) - tail]
+    before = before[np.isfinite(before)]
+    if kind_of(run) not in (*LIKELIHOOD, "classification", "") or tail < 3:
+        return False
+    norm = points(run, "grad_norm")
+    late = norm.values[norm.steps >= loss.step(len(loss) - tail)] if norm is not None else None
+    odd = late is not None and len(late) > 0 and not (np.abs(late) < 1e-12).all()
+    jumped = len(before) > 0 and bool((before[-2:] > 0.1).any())
+    if late is None or len(late) == 0:
+        return jumped
+    return odd and (jumped or not np.isfinite(late).all())
+
+
+def _climbed(run: Run, step: int) -> str:
+    """Say in words how loss or grad_norm climbed in the rows before `step`; "" if it did not."""
+    import numpy as np
+
+    for metric, times in (("loss", 1.5), ("grad_norm", 4.0)):
+        found = points(run, metric)
+        if found is None:
+            continue
+        before = found.finite.values[found.finite.steps < step]
+        if len(before) < 6:
+            continue
+        end, level_before = float(np.median(before[-3:])), float(np.median(before[-13:-3]))
+        if level_before > 0 and end > times * level_before:
+            return f"{metric} had climbed from {number(level_before)} to {number(end)}"
+    return ""

@@ -1,0 +1,231 @@
+"""The curve that counts: a metric's effective history, with the places of its points.
+
+Rows of an earlier attempt that a restart repeated are dropped, so that the steps never go back;
+non-finite values stay and are kept apart. Detectors on curves ask `curve`, which also answers
+when there is nothing to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ftdoctor.detect import unobservable
+from ftdoctor.model import Fact, Observation, Run, Series, Where
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Array = npt.NDArray[np.float64]
+    Indices = npt.NDArray[np.int64]
+
+TRAIN_FILES = ("trainer_state.json", "training log (stdout)")
+EVAL_FILES = ("trainer_state.json with eval_* rows", "training log (stdout)")
+LIKELIHOOD = ["sft", "pretrain"]  # kinds whose loss is a mean negative log-likelihood
+
+RL_NAMES = {"reward", "reward_std", "frac_reward_zero_std", "frac_mixed", "objective/kl"}
+PREFERENCE_NAMES = {
+    "rewards/margins",
+    "rewards/chosen",
+    "logps/chosen",
+    "chosen_reward",
+    "dpo_loss",
+}
+
+
+@dataclass(frozen=True)
+class Points:
+    """The effective history of one metric: `index` [n] into the series it was taken from."""
+
+    series: Series
+    index: Indices
+
+    @cached_property
+    def values(self) -> Array:
+        """Return float64 [n], NaN and Inf included."""
+        found: Array = self.series.values[self.index]
+        return found
+
+    @cached_property
+    def steps(self) -> Indices:
+        """Return int64 [n], never decreasing."""
+        found: Indices = self.series.steps[self.index]
+        return found
+
+    @cached_property
+    def epochs(self) -> Array:
+        """Return float64 [n], NaN where unknown."""
+        found: Array = self.series.epochs[self.index]
+        return found
+
+    @cached_property
+    def finite(self) -> Points:
+        """Return the points whose value is a number."""
+        import numpy as np
+
+        return Points(self.series, self.index[np.isfinite(self.values)])
+
+    @property
+    def label(self) -> str:
+        """Return the name a person knows: `loss`, `eval loss`."""
+        prefix = "" if self.series.split == "train" else f"{self.series.split} "
+        return prefix + self.series.name
+
+    @property
+    def curve(self) -> str:
+        """Return the name that plots go by."""
+        prefix = "" if self.series.split == "train" else f"{self.series.split}/"
+        return prefix + self.series.name
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def step(self, position: int) -> int:
+        """Return the step of point `position` (negative: from the end)."""
+        return int(self.steps[position])
+
+    def fact(self, position: int) -> Fact:
+        """Return one point with its place."""
+        place = int(self.index[position])
+        name = self.series.name if self.series.split == "train" else self.curve
+        return Fact(name, float(self.series.values[place]), self.series.where(place))
+
+    def pick(self, mask: npt.NDArray[np.bool_]) -> Points:
+        """Return the points where the mask [n] is True."""
+        return Points(self.series, self.index[mask])
+
+
+def effective(series: Series) -> Points:
+    """Return the history that led to the last row.
+
+    Where steps go back (a rerun appended to the same log, a resume from an earlier checkpoint)
+    the earlier rows of the repeated steps are dropped. If that leaves under 5 of at least 10
+    points, the longest attempt is taken instead: a restart that died at once is not the run.
+    """
+    import numpy as np
+
+    everything = np.arange(len(series), dtype=np.int64)
+    if len(series) < 2 or (np.diff(series.steps) >= 0).all():
+        return Points(series, everything)
+    later = np.minimum.accumulate(series.steps[::-1])[::-1]
+    kept = everything[series.steps <= later]
+    if len(kept) < 5 and len(series) >= 10:
+        pieces = np.split(everything, np.flatnonzero(np.diff(series.steps) < 0) + 1)
+        kept = max(pieces, key=len)
+    return Points(series, kept)
+
+
+def kind_of(run: Run) -> str:
+    """Return sft, preference, reward, rl, pretrain, classification, or "" if nothing tells."""
+    known = run.fact("run.kind")
+    if known and isinstance(known.value, str) and known.value != "unknown":
+        return known.value
+    names = {name for name, split in run.series_names() if split == "train"}
+    if names & PREFERENCE_NAMES:
+        return "preference"
+    return "rl" if names & RL_NAMES else ""
+
+
+def points(run: Run, metric: str, split: str = "train") -> Points | None:
+    """Return the effective history of a metric, None if it was never logged."""
+    series = run.series(metric, split)
+    return effective(series) if series is not None and len(series) else None
+
+
+def curve(
+    run: Run,
+    metric: str,
+    split: str = "train",
+    *,
+    minimum: int = 1,
+    kinds: Sequence[str] = (),
+) -> Points | Observation:
+    """Return the finite points of a metric, or why it cannot be judged.
+
+    `kinds`: the kinds of run in which the question makes sense; an unknown kind counts as sft.
+    """
+    found = points_of_kind(run, metric, split, kinds=kinds)
+    if isinstance(found, Observation):
+        return found
+    return long_enough(found.finite, minimum)
+
+
+def points_of_kind(
+    run: Run, metric: str, split: str = "train", *, kinds: Sequence[str] = ()
+) -> Points | Observation:
+    """Return all points of a metric, non-finite ones too, or why it cannot be judged."""
+    kind = kind_of(run) or "sft"
+    if kinds and kind not in kinds:
+        return unobservable(f"{metric} does not tell this in a run of kind {kind}")
+    found = points(run, metric, split)
+    if found is None:
+        files = TRAIN_FILES if split == "train" else EVAL_FILES
+        return unobservable(f"no {split} {metric} was logged", *files)
+    return found
+
+
+def long_enough(found: Points, minimum: int) -> Points | Observation:
+    """Return the points, or that they are too few to judge."""
+    return found if len(found) >= minimum else too_few(found, minimum)
+
+
+def too_few(found: Points, minimum: int) -> Observation:
+    """Answer that the curve exists but is too short."""
+    text = f"{len(found)} logged points of {found.label}; {minimum} are needed to judge"
+    return unobservable(text, "a log with smaller logging_steps")
+
+
+def number(value: float) -> str:
+    """Print a value for a sentence: 4 significant digits, NaN and Inf by name."""
+    if value != value:
+        return "NaN"
+    return f"{value:.4g}" if abs(value) < 1e5 else f"{value:,.4g}"
+
+
+def setting_number(run: Run, name: str) -> tuple[float, Fact] | None:
+    """Return a setting as a number with its fact; numbers in quotes count, anything else does not."""
+    fact = run.setting(name)
+    if fact is None or isinstance(fact.value, bool):
+        return None
+    try:
+        return float(fact.value), fact
+    except (TypeError, ValueError):
+        return None
+
+
+def fact_number(run: Run, *names: str) -> tuple[float, Fact] | None:
+    """Return the first of several facts or settings that is a number."""
+    for name in names:
+        fact = run.fact(name)
+        if (
+            fact is not None
+            and isinstance(fact.value, int | float)
+            and not isinstance(fact.value, bool)
+        ):
+            return float(fact.value), fact
+        found = setting_number(run, name)
+        if found is not None:
+            return found
+    return None
+
+
+def last_epoch(run: Run) -> tuple[float, Fact] | None:
+    """Return the epoch that training reached: from the loss rows, else from progress facts."""
+    import numpy as np
+
+    loss = points(run, "loss")
+    if loss is not None and np.isfinite(loss.epochs).any():
+        position = int(np.flatnonzero(np.isfinite(loss.epochs))[-1])
+        return float(loss.epochs[position]), Fact(
+            "epoch", float(loss.epochs[position]), loss.fact(position).where
+        )
+    return fact_number(run, "progress.epoch")
+
+
+def ending_fact(run: Run, name: str, value: float) -> Fact:
+    """Return a computed value placed at the log that it was computed from."""
+    loss = points(run, "loss")
+    return Fact(name, value, loss.fact(-1).where if loss is not None else Where(run.name))

@@ -1,0 +1,433 @@
+"""Detectors on reinforcement learning and reward models: rewards, groups, lengths, scores.
+
+The loss of a policy gradient crosses zero in healthy runs and measures no progress, so nothing
+here asks for its level. A logged reward is a mean of few samples: thirds are compared, not points.
+"""
+
+from __future__ import annotations
+
+from ftdoctor.detect import absent, detector, present, stats, unobservable
+from ftdoctor.detect.points import Points, curve, fact_number, kind_of, number, points
+from ftdoctor.model import Observation, Run, Span
+
+REWARDS = ("reward", "objective/scores", "objective/rlhf_reward", "rewards/mean", "score")
+RL_FILES = ("trainer_state.json or metrics.jsonl with rewards", "training log (stdout)")
+SCORE_PAIRS = (
+    ("rewards/chosen", "rewards/rejected"),
+    ("chosen_reward", "rejected_reward"),
+    ("positive_score", "negative_score"),
+    ("mean_chosen", "mean_rejected"),
+)
+
+
+def rewards(run: Run, minimum: int) -> Points | Observation:
+    """Return the curve of the total reward, or why there is none."""
+    for name in REWARDS:
+        if run.series(name) is not None:
+            return curve(run, name, minimum=minimum)
+    return unobservable("no reward was logged", *RL_FILES)
+
+
+def _ceiling(found: Points) -> float | None:
+    """Return 1.0 for rewards that keep within 0 and 1; otherwise the ceiling is not known."""
+    values = found.values
+    return 1.0 if float(values.min()) >= 0.0 and float(values.max()) <= 1.0 else None
+
+
+@detector("rl.reward_rises")
+def reward_rises(run: Run, *, minimum: int = 20, share: float = 0.05) -> Observation:
+    """Find that the reward of the last third exceeds the first's by 2 errors and `share` of range."""
+    found = rewards(run, minimum)
+    if isinstance(found, Observation):
+        return found
+    shift = stats.shift_of_thirds(found.values)
+    text = _in_words(found, shift)
+    risen = _has_risen(found, shift, share)
+    return (present if risen else absent)(text, found.fact(-1), curves=(found.curve,))
+
+
+def _has_risen(found: Points, shift: stats.Shift, share: float) -> bool:
+    """Say whether a change is significant (2 errors) and worth it: `share` of the range and half
+    the scatter of single rows, which a long flat run exceeds by chance in neither.
+    """
+    spread = max(float(found.values.max() - found.values.min()), 1e-9)
+    worth = max(share * spread, 0.5 * stats.noise(found.values))
+    return shift.errors > 2 and shift.change > worth
+
+
+def _in_words(found: Points, shift: stats.Shift) -> str:
+    return (
+        f"{found.label} goes from {number(shift.before)} (first third) to {number(shift.after)} "
+        f"(last third) in {len(found)} rows, {shift.errors:+.1f} standard errors"
+    )
+
+
+@detector("rl.reward_stalls")
+def reward_stalls(run: Run, *, minimum: int = 20, solved: float = 0.85) -> Observation:
+    """Find a reward that does not rise: under 2 standard errors, or by too little to matter.
+
+    A reward that is near its ceiling (`solved` of 1.0 for rewards within 0 and 1) has nowhere to
+    rise to: absent. A rise by a tenth of the range that is within 2 errors is unobservable.
+    """
+    found = rewards(run, minimum)
+    if isinstance(found, Observation):
+        return found
+    shift = stats.shift_of_thirds(found.values)
+    text = _in_words(found, shift)
+    ceiling = _ceiling(found)
+    if ceiling is not None and shift.after >= solved * ceiling:
+        return absent(f"{text}: near its ceiling of {ceiling:g}", curves=(found.curve,))
+    if _has_risen(found, shift, 0.05):
+        return absent(text, curves=(found.curve,))
+    spread = ceiling or float(found.values.max() - found.values.min())
+    if shift.errors > 1 and shift.change > 0.1 * spread:
+        return unobservable(
+            f"{text}: a rise that the noise could hide", "a longer log", "evaluations"
+        )
+    if ceiling is not None and shift.before >= solved * ceiling:
+        return absent(f"{text}: it began near its ceiling", curves=(found.curve,))
+    return present(text, found.fact(0), found.fact(-1), curves=(found.curve,))
+
+
+@detector("rl.reward_at_floor")
+def reward_at_floor(run: Run, *, share: float = 0.8, minimum: int = 20) -> Observation:
+    """Find a reward exactly at its lowest value on `share` of the rows, in the last half too."""
+    import numpy as np
+
+    found = rewards(run, minimum)
+    if isinstance(found, Observation):
+        return found
+    floor = float(found.values.min())
+    held = np.abs(found.values - floor) <= 1e-9
+    late = stats.part(held.astype(float), "last-half")
+    text = f"{found.label} is {number(floor)} on {int(held.sum())} of {len(found)} rows"
+    if floor > 0 or held.mean() < share or late.mean() < share:
+        return absent(text, curves=(found.curve,))
+    return present(text, found.fact(0), curves=(found.curve,), span=Span(found.step(0)))
+
+
+@detector("rl.reward_saturated")
+def reward_saturated(run: Run, *, at: float = 0.9, minimum: int = 10) -> Observation:
+    """Find a reward within 0 and 1 whose last third averages above `at`: solved, or trivial."""
+    found = rewards(run, minimum)
+    if isinstance(found, Observation):
+        return found
+    ceiling = _ceiling(found)
+    late = float(stats.part(found.values, "last-third").mean())
+    text = f"{found.label} averages {number(late)} over the last third"
+    if ceiling is None:
+        spread = float(found.values.max() - found.values.min())
+        still = float(stats.part(found.values, "last-third").std()) < 0.02 * max(spread, 1e-9)
+        top = late > float(found.values.min()) + 0.95 * spread
+        return (present if still and top and spread > 0 else absent)(text, curves=(found.curve,))
+    return (present if late >= at else absent)(text, found.fact(-1), curves=(found.curve,))
+
+
+@detector("rl.groups_without_variance")
+def groups_without_variance(run: Run, *, above: float = 0.8, minimum: int = 10) -> Observation:
+    """Find that most groups give one reward to all their completions, so that nothing is learnt.
+
+    Read from frac_reward_zero_std, 1 - frac_mixed, reward_std, or the share of rows whose loss is
+    exactly 0, whichever is logged; judged on the last half.
+    """
+    import numpy as np
+
+    for name, turned in (("frac_reward_zero_std", False), ("frac_mixed", True)):
+        found = points(run, name)
+        if found is not None and len(found.finite) >= minimum:
+            found = found.finite
+            share = stats.level(found.values, "last-half")
+            share = 1 - share if turned else share
+            text = f"{share:.0%} of the groups have no spread in reward (median of the last half)"
+            return (present if share > above else absent)(text, found.fact(-1), curves=(name,))
+    for name, words in (("reward_std", "reward_std is 0"), ("loss", "the loss is exactly 0")):
+        found = points(run, name)
+        if found is not None and len(found.finite) >= minimum and run.series("reward") is not None:
+            found = found.finite
+            dead = np.abs(stats.part(found.values, "last-half")) < 1e-6
+            if name == "loss" and not _loss_tells(run, found):
+                continue
+            text = f"{words} on {int(dead.sum())} of the last {len(dead)} rows"
+            if float(dead.mean()) > above:
+                return present(text, found.fact(-1), curves=(name, "reward"))
+            return absent(text, found.fact(-1))
+    return unobservable("no spread of rewards within groups was logged", *RL_FILES)
+
+
+def _loss_tells(run: Run, found: Points) -> bool:
+    """Say whether a zero loss means zero advantage here: it is not 0 on the other rows.
+
+    In TRL the loss of an on-policy step is 0 while its gradient is not.
+    """
+    import numpy as np
+
+    if run.series("grad_norm") is not None:
+        return False
+    others = np.abs(found.values[np.abs(found.values) >= 1e-6])
+    return len(others) >= 3 and float(np.median(others)) > 0.05
+
+
+@detector("rl.reward_falls")
+def reward_falls(run: Run, *, minimum: int = 20, share: float = 0.15) -> Observation:
+    """Find a reward whose last third is below the first by 2 errors and `share` of its range."""
+    found = rewards(run, minimum)
+    if isinstance(found, Observation):
+        return found
+    shift = stats.shift_of_thirds(found.values)
+    spread = float(found.values.max() - found.values.min())
+    fallen = shift.errors < -2 and -shift.change > share * max(spread, 1e-9)
+    text = _in_words(found, shift)
+    return (present if fallen else absent)(text, found.fact(-1), curves=(found.curve,))
+
+
+@detector("rl.reward_drops")
+def reward_drops(run: Run, *, share: float = 0.3, window: int = 10) -> Observation:
+    """Find a fall of the rolling median by `share` of its range within a tenth of the run."""
+    import numpy as np
+
+    found = rewards(run, 3 * window)
+    if isinstance(found, Observation):
+        return found
+    views = np.lib.stride_tricks.sliding_window_view(found.values, window)
+    medians = np.median(views, axis=1)
+    spread = float(medians.max() - medians.min())
+    lag = max(window, len(found) // 10)
+    falls = medians[:-lag] - medians[lag:]
+    # Four errors of a difference of two window means: the place is searched for, not given.
+    noise_limit = 4 * stats.noise(found.values) * np.sqrt(2 / window)
+    place = int(falls.argmax()) if len(falls) else 0
+    worst = float(falls[place]) if len(falls) else 0.0
+    text = f"the reward's median of {window} rows falls by at most {number(worst)}"
+    base = max(abs(float(medians.max())), 1e-9)
+    if worst <= max(share * spread, noise_limit) or worst < 0.2 * base:
+        return absent(text)
+    if medians[-1] > medians[place] - 0.3 * worst:
+        return absent(f"{text}, and it comes back")
+    return present(
+        f"the reward falls from {number(float(medians[place]))} to "
+        f"{number(float(medians[place + lag]))} from step {found.step(place + window // 2)} on",
+        found.fact(place + window // 2),
+        curves=(found.curve,),
+        span=Span(found.step(place + window // 2)),
+    )
+
+
+@detector("rl.eval_falls_as_reward_rises")
+def eval_falls_as_reward_rises(run: Run) -> Observation:
+    """Find a held-out reward or score that falls while the training reward rises."""
+    risen = reward_rises(run, minimum=10)
+    if risen.state.value != "present":
+        return risen
+    for name, split in run.series_names():
+        if split in ("eval", "test") and any(
+            w in name for w in ("reward", "acc", "score", "correct")
+        ):
+            found = points(run, name, split)
+            if found is None or len(found.finite) < 3:
+                continue
+            found = found.finite
+            best, last = float(found.values.max()), float(found.values[-1])
+            text = (
+                f"{risen.text}; {found.label} goes from its best {number(best)} to {number(last)}"
+            )
+            fallen = best - last > 2 * max(stats.noise(found.values), 0.02 * abs(best))
+            if fallen and last <= found.values[0]:
+                return present(text, found.fact(-1), curves=("reward", found.curve))
+            return absent(text)
+    return unobservable("no held-out reward or score was logged", "held-out evaluations")
+
+
+@detector("rl.kl_explodes")
+def kl_explodes(run: Run, *, beyond: float = 2.0, window: int = 10) -> Observation:
+    """Find a KL to the reference beyond `beyond`, as a median of `window` rows, never one point.
+
+    Limits: axolotl's GRPO guide (0 to 0.5 healthy, above 2 diverged).
+    """
+    import numpy as np
+
+    name = next((n for n in ("kl", "objective/kl") if run.series(n) is not None), "kl")
+    found = curve(run, name, minimum=window)
+    if isinstance(found, Observation):
+        return found
+    width = window if len(found) >= 2 * window else 5
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(found.values, width), axis=1)
+    limit = beyond if name == "kl" else 10 * beyond
+    top = float(medians.max())
+    text = f"the median {name} of {width} rows reaches {number(top)}"
+    if top <= limit:
+        return absent(text, curves=(name,))
+    place = int((medians > limit).argmax())
+    peak = int(found.values.argmax())
+    return present(
+        f"{text} (single peak {number(float(found.values[peak]))} at step {found.step(peak)}; "
+        f"last {number(float(found.values[-1]))})",
+        found.fact(peak),
+        curves=(name, "reward"),
+        span=Span(found.step(place)),
+    )
+
+
+@detector("rl.sigmoid_preference")
+def sigmoid_preference(run: Run) -> Observation:
+    """Find a preference run on the plain sigmoid (DPO) loss, for which ln 2 means "no preference".
+
+    Other loss types and added terms (ORPO, SimPO, IPO, hinge, an SFT term) have another scale.
+    """
+    if kind_of(run) != "preference":
+        return unobservable("this is not a preference run with DPO metrics")
+    others = ("odds_ratio_loss", "sft_loss", "nll_loss", "log_odds_ratio")
+    for name in others:
+        found = points(run, name)
+        if found is not None:
+            return absent(f"{name} is logged: the loss is not DPO's alone", found.fact(0))
+    asked = run.setting("loss_type") or run.setting("pref_loss")
+    if asked is not None and str(asked.value).lower() not in ("sigmoid", "['sigmoid']", "none"):
+        return absent(f"loss_type is {asked.value}", asked)
+    return present("the loss is DPO's sigmoid loss, ln 2 = 0.6931 without a preference")
+
+
+@detector("rl.scores_equal")
+def scores_equal(run: Run, *, within: float = 0.02, minimum: int = 10) -> Observation:
+    """Find that a reward model gives both sides of its pairs the same score, to the end.
+
+    The median difference of the last half must be below `within` of the larger score (or of 1),
+    and not above three standard errors.
+    """
+    import numpy as np
+
+    pair = _score_pair(run)
+    if pair is None or kind_of(run) == "preference":
+        return unobservable("no scores of a reward model's two sides were logged", *RL_FILES)
+    one, two = pair
+    size = min(len(one), len(two))
+    if size < minimum:
+        return unobservable(f"{size} rows of scores; {minimum} are needed", "a longer log")
+    gap = one.values[:size] - two.values[:size]
+    late = stats.part(gap, "last-half")
+    middle, error = float(late.mean()), float(late.std() / np.sqrt(len(late)))
+    base = max(1.0, stats.level(np.abs(one.values)), stats.level(np.abs(two.values)))
+    text = (
+        f"{one.label} and {two.label} differ by {number(middle)} on average over the last "
+        f"{len(late)} rows ({number(stats.level(one.values, 'last-half'))} and "
+        f"{number(stats.level(two.values, 'last-half'))})"
+    )
+    if abs(middle) > max(within * base, 3 * error if abs(middle) < 5 * within * base else 0.0):
+        return absent(text)
+    return present(text, one.fact(-1), two.fact(-1), curves=(one.curve, two.curve))
+
+
+def _score_pair(run: Run) -> tuple[Points, Points] | None:
+    """Return the curves of the better and the worse side, whatever the trainer calls them."""
+    names = {n.lower().replace(" ", "_"): n for n, split in run.series_names() if split == "train"}
+    for better, worse in SCORE_PAIRS:
+        if better in names and worse in names:
+            one, two = points(run, names[better]), points(run, names[worse])
+            if one is not None and two is not None:
+                return one.finite, two.finite
+    return None
+
+
+@detector("rl.scores_zero")
+def scores_zero(run: Run, *, minimum: int = 3) -> Observation:
+    """Find that both scores of a reward model are exactly 0 on every row."""
+    pair = _score_pair(run)
+    if pair is None:
+        return unobservable("no scores of the two sides were logged", *RL_FILES)
+    one, two = pair
+    if min(len(one), len(two)) < minimum:
+        return unobservable(f"{len(one)} rows of scores; {minimum} are needed", "a longer log")
+    text = f"{one.label} and {two.label} over {len(one)} rows"
+    if not one.values.any() and not two.values.any():
+        return present(f"{text} are exactly 0.0", one.fact(0), two.fact(0))
+    return absent(f"{text} are not all 0")
+
+
+@detector("rl.completions_at_limit")
+def completions_at_limit(run: Run, *, above: float = 0.9, minimum: int = 3) -> Observation:
+    """Find completions that end at the length limit: clipped ratio, or min = max = limit."""
+    import numpy as np
+
+    found = points(run, "completions/clipped_ratio")
+    if found is not None and len(found.finite) >= minimum:
+        middle = stats.level(found.finite.values)
+        text = f"{middle:.0%} of the completions are cut at the length limit (median)"
+        if middle > above:
+            return present(text, found.finite.fact(-1), curves=("completions/clipped_ratio",))
+        return absent(text, found.finite.fact(-1))
+    shortest, longest = points(run, "completions/min_length"), points(run, "completions/max_length")
+    limit = fact_number(run, "max_completion_length", "max_tokens")
+    if shortest is None or longest is None or limit is None or len(shortest) < minimum:
+        mean = points(run, "completions/mean_length")
+        if mean is not None and limit is not None and len(mean.finite) >= minimum:
+            share = stats.level(mean.finite.values) / max(limit[0], 1.0)
+            text = f"completions have {share:.0%} of the allowed length on average"
+            return (present if share > 0.97 else absent)(text, mean.finite.fact(-1), limit[1])
+        return unobservable("no share of cut completions was logged", *RL_FILES)
+    size = min(len(shortest), len(longest))
+    full = np.isclose(shortest.values[:size], limit[0]) & np.isclose(
+        longest.values[:size], limit[0]
+    )
+    text = f"on {int(full.sum())} of {size} rows every completion has the limit of {limit[0]:.0f} tokens"
+    return (present if float(full.mean()) > above else absent)(text, shortest.fact(-1), limit[1])
+
+
+@detector("rl.lengths_fixed_below_limit")
+def lengths_fixed_below_limit(run: Run, *, minimum: int = 5) -> Observation:
+    """Find completions of one length below the limit: a stop string, not truncation."""
+    import numpy as np
+
+    shortest, longest = points(run, "completions/min_length"), points(run, "completions/max_length")
+    limit = fact_number(run, "max_completion_length", "max_tokens")
+    if shortest is None or longest is None or limit is None or len(shortest) < minimum:
+        return unobservable("lengths of completions or their limit are not known", *RL_FILES)
+    size = min(len(shortest), len(longest))
+    same = np.isclose(shortest.values[:size], longest.values[:size])
+    under = longest.values[:size] < 0.98 * limit[0]
+    text = f"all completions have one length, {number(float(longest.values[-1]))}, on {int(same.sum())} rows"
+    return (present if bool((same & under).mean() > 0.9) else absent)(text, longest.fact(-1))
+
+
+@detector("rl.accuracy_reaches")
+def accuracy_reaches(
+    run: Run, *, at: float, within: float, window: int = 3, minimum: int = 10
+) -> Observation:
+    """Find a preference accuracy whose rolling mean reaches `at` within that share of the run."""
+    import numpy as np
+
+    found = curve(run, "rewards/accuracies", minimum=minimum)
+    if isinstance(found, Observation):
+        return found
+    means = np.convolve(found.values, np.ones(window) / window, mode="valid")
+    reached = np.flatnonzero(means >= at)
+    if len(reached) == 0:
+        return absent(f"preference accuracy is at most {float(means.max()):.2f}")
+    place = int(reached[0])
+    text = f"preference accuracy is {float(means[place]):.2f} from row {place + 1} of {len(found)}"
+    held = float(np.median(found.values[place:])) >= at
+    if place > max(within * len(found), window) or not held:
+        return absent(text)
+    return present(
+        f"{text} on (step {found.step(place)})",
+        found.fact(place),
+        curves=(found.curve,),
+        span=Span(found.step(place)),
+    )
+
+
+@detector("rl.ranking_loss_at_chance")
+def ranking_loss_at_chance(run: Run, *, minimum: int = 10) -> Observation:
+    """Find a ranking loss that stays within 8 % of its value for equal scores.
+
+    That value is ln 2 for the logistic loss and the margin, 1.0, for the hinge loss.
+    """
+    if _score_pair(run) is None and kind_of(run) != "reward":
+        return unobservable("this is not a reward model's log")
+    found = curve(run, "loss", minimum=minimum)
+    if isinstance(found, Observation):
+        return found
+    start, end = stats.level(found.values, "first-fifth"), stats.level(found.values, "last-half")
+    text = f"ranking loss goes from {number(start)} to {number(end)} (last half)"
+    for chance, words in ((0.6931, "ln 2"), (1.0, "the margin of 1.0")):
+        if abs(end - chance) < 0.08 * chance and abs(start - chance) < 0.15 * chance:
+            return present(f"{text}, next to {words}", found.fact(-1), curves=("loss",))
+    return absent(text, found.fact(-1))

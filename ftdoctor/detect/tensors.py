@@ -1,0 +1,259 @@
+"""Detectors on weight files: damage, missing shards, NaN, untrained or empty adapters, merges."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect.facts import witness
+from ftdoctor.model import ArtifactState, Fact, Observation, Run, Where
+
+WEIGHT_KINDS = ("safetensors", "gguf", "torch-weights")
+WEIGHTS = "weight files"
+ADAPTER = "adapter_model.safetensors"
+STEP = re.compile(r"(?:^|/)checkpoint-(\d+)(?:/|$)")
+
+
+def said(text: str, fact: Fact) -> str:
+    """Fill {value}, {count}, {first} and {where} of a sentence; nothing else is interpreted."""
+    value = fact.value
+    many = isinstance(value, list | tuple)
+    first = value[0] if many and value else value
+    shown = ", ".join(map(str, value[:3])) + (" …" if len(value) > 3 else "") if many else value
+    fillers = {
+        "{value}": str(shown)[:120],
+        "{count}": str(len(value) if many else 1),
+        "{first}": str(first)[:100],
+        "{where}": str(fact.where),
+    }
+    for name, filler in fillers.items():
+        text = text.replace(name, filler)
+    return text
+
+
+@detector("tensors.reported")
+def reported(run: Run, *, fact: str, says: str, known_if: list[str], need: str) -> Observation:
+    """Find that a reader reported something of the files; `says` is the sentence about it.
+
+    Absent if one of `known_if` (facts, settings or artifact kinds) shows that it was looked for,
+    else unobservable for want of `need`. False, 0 and empty lists are absent.
+    """
+    found = [f for f in run.facts.get(fact, ()) if f.value]
+    if found:
+        more = f" (and {len(found) - 1} more files)" if len(found) > 1 else ""
+        return present(said(says, found[0]) + more, *found)
+    looked = fact in run.facts or any(witness(run, c) for c in known_if)
+    if looked:
+        return absent(f"Looked for in {need}, and not found")
+    return unobservable(f"No {need} to look at", need)
+
+
+@detector("tensors.damaged")
+def damaged(run: Run, *, gguf: bool) -> Observation:
+    """Find a weight file that is cut, empty or malformed, GGUF or other (no Git LFS pointers)."""
+
+    def wanted(path: str) -> bool:
+        return path.lower().endswith(".gguf") is gguf
+
+    facts = [f for f in run.facts.get("weights.damage", ()) if wanted(f.where.path)]
+    pointers = {f.where.path for f in run.facts.get("weights.lfs_pointer", ())}
+    weights = [a for a in run.artifacts if a.kind in WEIGHT_KINDS and a.path not in pointers and wanted(a.path)]
+    empty = [a for a in weights if a.size == 0 and a.state is ArtifactState.DAMAGED]
+    if facts:
+        fact = facts[0]
+        return present(f"`{fact.where.path}`: {str(fact.value)[:140]}", *facts)
+    if empty:
+        where = Where(empty[0].path)
+        fact = Fact("weights.damage", "empty", where)
+        return present(f"`{empty[0].path}` is empty (0 bytes)", fact)
+    sound = any(a.state is ArtifactState.READ for a in weights)
+    if sound or ("gguf.tensor_count" if gguf else "weights.tensor_count") in run.facts:
+        return absent("Every weight file ends where its header says")
+    need = "GGUF file" if gguf else WEIGHTS
+    return unobservable(f"No {need} to look at", need)
+
+
+@detector("tensors.nonfinite")
+def nonfinite(run: Run) -> Observation:
+    """Find tensors with NaN or infinite values."""
+    hits = [
+        f
+        for name in ("weights.nan_tensors", "weights.inf_tensors")
+        for f in run.facts.get(name, ())
+        if f.value
+    ]
+    if hits:
+        fact = hits[0]
+        what = "NaN" if fact.name == "weights.nan_tensors" else "infinite values"
+        counts = {f.where.path: f.value for f in run.facts.get(f"{fact.name}_count", ())}
+        count = counts.get(fact.where.path, len(fact.value))
+        of = next(
+            (
+                f" of {f.value}"
+                for f in run.facts.get("weights.checked_tensors", ())
+                if f.where.path == fact.where.path
+            ),
+            "",
+        )
+        text = f"{count}{of} tensors in `{fact.where.path}` hold {what}, first `{fact.value[0]}`"
+        return present(text, *hits)
+    checked = run.facts.get("weights.checked_tensors", ())
+    if not checked:
+        return unobservable("No weight file whose values could be tested", WEIGHTS)
+    total = sum(int(f.value) for f in checked)
+    whole = all(f.value for f in run.facts.get("weights.checked_whole", ()))
+    extent = "every value" if whole else "the beginning of each"
+    return absent(f"{extent.capitalize()} of {total:,} tensors is finite", *checked)
+
+
+def _step_of(path: str) -> int | None:
+    found = STEP.search(path)
+    return int(found[1]) if found else None
+
+
+@detector("tensors.lora_b_zero")
+def lora_b_zero(run: Run, *, share: float, after_step: int) -> Observation:
+    """Find that at least `share` of the B matrices of the newest adapter are exactly zero.
+
+    B starts at zero and leaves it with the first update, so files of checkpoints up to
+    `after_step`, and of runs that got no further, say nothing.
+    """
+    zero = {f.where.path: f for f in run.facts.get("weights.lora_b_zero", ())}
+    counts = {f.where.path: int(f.value) for f in run.facts.get("weights.lora_b_count", ())}
+    done = run.fact("progress.global_step")
+    steps = done.value if done is not None and isinstance(done.value, int | float) else None
+    if steps is not None and steps <= after_step:
+        return unobservable(f"The run made {steps:g} steps: B may still be zero", "a later adapter")
+    # Without a step in its path a file is the final one.
+    aged = [
+        (math.inf if (step := _step_of(p)) is None else step, p) for p, n in counts.items() if n
+    ]
+    usable = [(age, path) for age, path in aged if age > after_step]
+    if not usable:
+        return unobservable("No adapter weights to look at", ADAPTER)
+    _, newest = max(usable)
+    fact, count = zero.get(newest), counts[newest]
+    number = int(fact.value) if fact is not None else 0
+    text = f"{number} of {count} lora_B matrices in `{newest}` are exactly zero"
+    facts = (fact,) if fact is not None else ()
+    return (present if number >= share * count else absent)(text, *facts)
+
+
+@detector("tensors.empty")
+def empty(run: Run, *, adapter: bool) -> Observation:
+    """Find a weight file without tensors, or whose tensors have size 0; adapters or full models."""
+
+    def wanted(path: str) -> bool:
+        return path.rpartition("/")[2].startswith("adapter") is adapter
+
+    for name, what in (
+        ("weights.empty_file", "holds no tensor"),
+        ("weights.zero_size_tensors", "holds tensors of size 0"),
+    ):
+        hits = [f for f in run.facts.get(name, ()) if f.value and wanted(f.where.path)]
+        if hits:
+            path = hits[0].where.path
+            size = next((a.size for a in run.artifacts if a.path == path), None)
+            amount = f" ({size:,} bytes)" if size is not None else ""
+            return present(f"`{path}`{amount} {what}", *hits)
+    counts = [f for f in run.facts.get("weights.tensor_count", ()) if wanted(f.where.path)]
+    if counts:
+        return absent(f"`{counts[0].where.path}` holds {counts[0].value:,} tensors", *counts)
+    need = ADAPTER if adapter else WEIGHTS
+    return unobservable(f"No {need} to look at", need)
+
+
+# --- merges -----------------------------------------------------------------------------------
+
+MERGE = "base model, adapter and merged model together"
+
+
+def _merge_number(run: Run, name: str) -> tuple[float, Fact] | None:
+    fact = run.fact(name)
+    if fact is None or isinstance(fact.value, bool) or not isinstance(fact.value, int | float):
+        return None
+    return float(fact.value), fact
+
+
+@detector("tensors.merge_ratio")
+def merge_ratio(
+    run: Run,
+    *,
+    low: float,
+    high: float,
+    residual_below: float = math.inf,
+    residual_above: float = 0.0,
+    noise_below: float = 0.3,
+) -> Observation:
+    """Find that the merge holds `low` to `high` times the adapter's update, with such a residual.
+
+    The ratio is <W−W0, D>/<D, D>, the residual |W−W0−D|/|D|. Unobservable where rounding of the
+    stored weights is above `noise_below` times the update.
+    """
+    ratio, residual = _merge_number(run, "merge.ratio"), _merge_number(run, "merge.residual")
+    if ratio is None or residual is None:
+        return unobservable("Base, adapter and merge are not all here", MERGE)
+    noise = _merge_number(run, "merge.noise")
+    identical = run.fact("merge.identical")
+    if noise is not None and noise[0] >= noise_below and not (identical and identical.value):
+        return unobservable("The update is smaller than the rounding of the weights", MERGE)
+    text = (
+        f"The merged weights hold {ratio[0]:.2f} times the adapter's update "
+        f"(residual {residual[0]:.2f})"
+    )
+    fits = low <= ratio[0] <= high and residual_above <= residual[0] <= residual_below
+    return (present if fits else absent)(text, ratio[1], residual[1])
+
+
+@detector("tensors.merge_scaled_by_rank")
+def merge_scaled_by_rank(run: Run, *, tolerance: float) -> Observation:
+    """Find that the merge is off by sqrt(r) or 1/sqrt(r): rslora's flag ignored or added."""
+    ratio, rank = _merge_number(run, "merge.ratio"), _merge_number(run, "merge.rank")
+    if ratio is None or rank is None or rank[0] < 2:
+        return unobservable("Base, adapter and merge are not all here", MERGE)
+    root = math.sqrt(rank[0])
+    text = f"The merged weights hold {ratio[0]:.3g} times the adapter's update; rank {rank[0]:g}"
+    for factor, name in ((root, "sqrt(r)"), (1 / root, "1/sqrt(r)")):
+        if abs(ratio[0] / factor - 1) <= tolerance:
+            return present(f"{text}, {name} = {factor:.3g}", ratio[1], rank[1])
+    return absent(text, ratio[1], rank[1])
+
+
+# --- heads and formats ------------------------------------------------------------------------
+
+
+@detector("tensors.head_missing")
+def head_missing(run: Run) -> Observation:
+    """Find full weights without an output head although config.json says that it is not tied."""
+    tied = run.fact("model.tie_word_embeddings")
+    if tied is None or not isinstance(tied.value, bool):
+        return unobservable("config.json does not say whether embeddings are tied", "config.json")
+    if run.tensors.is_empty():
+        return unobservable("No weight file to look at", WEIGHTS)
+    names = set(run.tensors.filter(~run.tensors["file"].str.contains("adapter"))["name"])
+    table = next((n for n in names if n.endswith(("embed_tokens.weight", "wte.weight"))), None)
+    whole = "weights.missing_shards" not in run.facts and "weights.not_copied" not in run.facts
+    layers = any(re.search(r"\.(layers|h|blocks)\.\d+\.", n) for n in names)
+    if table is None or not whole or not layers:
+        return unobservable("Not all weights are here", WEIGHTS)
+    head = next((n for n in names if re.search(r"(^|\.)(lm_head|output|embed_out)\.", n)), None)
+    if tied.value is False and head is None:
+        return present("No output head is stored, and config.json says that none is tied", tied)
+    return absent("The output head is stored or tied", tied)
+
+
+@detector("tensors.quantised_merge")
+def quantised_merge(run: Run) -> Observation:
+    """Find bitsandbytes tensors in full weights that are not the base: a merge into 4 or 8 bit."""
+    if run.tensors.is_empty():
+        return unobservable("No weight file to look at", WEIGHTS)
+    marks = run.tensors.filter(
+        run.tensors["name"].str.contains(r"\.(absmax|quant_map|quant_state|SCB)(\.|$)")
+        & ~run.tensors["file"].str.contains(r"(?i)adapter|(^|/)base|original|checkpoint-")
+    )
+    if marks.is_empty():
+        return absent("No tensor of the full weights is quantised")
+    file, name = str(marks["file"][0]), str(marks["name"][0])
+    fact = Fact("weights.quantised", name, Where(file, tensor=name))
+    return present(f"`{file}` holds {marks.height} bitsandbytes tensors (`{name}`)", fact)

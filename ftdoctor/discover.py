@@ -1,0 +1,201 @@
+"""Find the files of a run: a folder, an archive, a file or standard input."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ftdoctor.choose import choose_run
+from ftdoctor.errors import UnreadableRunError
+from ftdoctor.kinds import Found, Peek, classify
+from ftdoctor.model import Artifact, ArtifactState
+from ftdoctor.read.source import TEXT_LIMIT, Source, local_source, memory_source
+
+MAX_FILES = 5000
+MAX_DEPTH = 12
+FOLDERS_PASSED_OVER = {
+    ".git": "version control",
+    ".hg": "version control",
+    ".svn": "version control",
+    "__pycache__": "compiled Python",
+    "node_modules": "packages",
+    "site-packages": "packages",
+    ".venv": "Python environment",
+    "venv": "Python environment",
+    ".ipynb_checkpoints": "editor copies",
+    ".mypy_cache": "cache",
+    ".pytest_cache": "cache",
+    ".ruff_cache": "cache",
+    ".tox": "Python environment",
+    ".eggs": "packages",
+}
+WHAT_A_RUN_LOOKS_LIKE = (
+    "A run is a folder with at least one of: trainer_state.json, a log of standard output, "
+    "metrics.jsonl, wandb/ or TensorBoard files, a training configuration or script, "
+    "tokenizer files, adapter or model weights, training data (JSONL)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What lies in a place: files with their kinds, what was passed over and why, and other runs.
+
+    `root` is for display; `chosen` and `others` name runs, and are empty for a lone run.
+    """
+
+    root: str
+    found: tuple[Found, ...]
+    skipped: tuple[Artifact, ...] = ()
+    chosen: str = ""
+    others: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Return the files of the run."""
+        return tuple(item.source for item in self.found)
+
+
+def discover(path: str | Path, *, choose: str = "") -> Discovery:
+    """Return the files of the run at `path`: a folder, a file, an archive, a URL, or "-" (stdin).
+
+    If the place holds several runs, `choose` names one by its folder (or W&B id); without it the
+    newest complete one is taken. UnreadableRunError says what was found if there is no run.
+    """
+    text = str(path)
+    skipped: list[Artifact] = []
+    if text == "-":
+        content = sys.stdin.buffer.read(TEXT_LIMIT)
+        root, sources = "standard input", [memory_source("stdin.log", content)]
+    elif opened := _open_place(text):
+        root, sources = opened
+    else:
+        local = Path(text).expanduser()
+        if not local.exists():
+            raise UnreadableRunError(f"{text}: no such file or folder")
+        local = local.resolve()
+        root = str(local)
+        if local.is_dir():
+            sources = list(walk(local, skipped))
+        else:
+            sources = [local_source(local.parent, local)]
+    found = tuple(Found(source, classify(source)) for source in sources)
+    if not is_run(found):
+        raise UnreadableRunError(_not_a_run(text, found, skipped))
+    choice = choose_run(found, choose)
+    for folder, name in choice.others.items():
+        reason = f"another run: name it by --run {name} to diagnose it"
+        skipped.append(Artifact(folder or ".", "", 0, ArtifactState.SKIPPED, reason))
+    for folder in choice.apart:
+        reason = f"not of the chosen run {choice.name}"
+        skipped.append(Artifact(folder or ".", "", 0, ArtifactState.SKIPPED, reason))
+    others = tuple(sorted(set(choice.others.values())))
+    return Discovery(root, choice.kept, tuple(skipped), choice.name, others)
+
+
+def _open_place(text: str) -> tuple[str, list[Source]] | None:
+    if Path(text).is_dir():
+        return None
+    from ftdoctor.places import open_place
+
+    return open_place(text)
+
+
+# --- walking ----------------------------------------------------------------------------------
+
+
+def walk(root: Path, skipped: list[Artifact]) -> Iterator[Source]:
+    """Yield the regular files below `root`, sorted; what is passed over goes to `skipped`."""
+    count = 0
+    for folder, names, files in os.walk(root):
+        here = Path(folder)
+        depth = len(here.relative_to(root).parts)
+        for name in sorted(names):
+            reason = _folder_reason(here / name, depth)
+            if reason:
+                skipped.append(_passed_over(root, here / name, reason))
+        names[:] = sorted(n for n in names if not _folder_reason(here / n, depth))
+        for name in sorted(files):
+            path = here / name
+            reason = _file_reason(path, root)
+            if not reason and count >= MAX_FILES:
+                reason = f"beyond the limit of {MAX_FILES:,} files"
+                skipped.append(_passed_over(root, path, reason))
+                return
+            if reason:
+                skipped.append(_passed_over(root, path, reason))
+                continue
+            count += 1
+            try:
+                yield local_source(root, path)
+            except OSError as error:
+                skipped.append(_passed_over(root, path, f"cannot be opened: {error.strerror}"))
+
+
+def _folder_reason(path: Path, depth: int) -> str:
+    if path.is_symlink():
+        return "symbolic link to a folder: not followed"
+    if path.name in FOLDERS_PASSED_OVER:
+        return f"{FOLDERS_PASSED_OVER[path.name]}: not part of the run"
+    if (path / "pyvenv.cfg").exists():
+        return "Python environment: not part of the run"
+    if depth + 1 > MAX_DEPTH:
+        return f"deeper than {MAX_DEPTH} folders"
+    return ""
+
+
+def _file_reason(path: Path, root: Path) -> str:
+    if path.is_symlink():
+        target = path.resolve()
+        if not target.is_relative_to(root):
+            return "symbolic link out of the run: not followed"
+        # The hub cache names files in snapshots/ by links to blobs/: the link has the name.
+        if "blobs" not in target.parts:
+            return f"symbolic link to {target.relative_to(root).as_posix()}, read there"
+    if not path.is_file():
+        return "no regular file"
+    if not os.access(path, os.R_OK):
+        return "no permission to read: run as the user who owns it, or chmod +r"
+    return ""
+
+
+def _passed_over(root: Path, path: Path, reason: str) -> Artifact:
+    relative = path.relative_to(root).as_posix()
+    return Artifact(relative, "", 0, ArtifactState.SKIPPED, reason)
+
+
+# --- is it a run ------------------------------------------------------------------------------
+
+# Source code and settings are found everywhere; these words make them those of a training.
+TRAINING_WORDS = re.compile(
+    r"train|fine.?tun|transformers|peft|\btorch|\bmlx|tinker|axolotl|lora|llama|epoch",
+    re.IGNORECASE,
+)
+CODE_KINDS = frozenset({"script", "notebook", "shell", "settings"})
+
+
+def is_run(found: Iterable[Found]) -> bool:
+    """Say whether any file alone is evidence of a run."""
+    return any(_is_evidence(item) for item in found)
+
+
+def _is_evidence(item: Found) -> bool:
+    if item.kind is None or not item.kind.evidence:
+        return False
+    if item.kind.id in CODE_KINDS:
+        return bool(TRAINING_WORDS.search(Peek(item.source).window))
+    return True
+
+
+def _not_a_run(path: str, found: tuple[Found, ...], skipped: list[Artifact]) -> str:
+    if not found and not skipped:
+        seen = "it is empty"
+    else:
+        suffixes = Counter(Path(item.source.path).suffix or "(no suffix)" for item in found)
+        common = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(5))
+        seen = f"found {len(found)} files ({common})" if found else "every entry was passed over"
+    return f"{path}: no fine-tuning run here: {seen}. {WHAT_A_RUN_LOOKS_LIKE}"

@@ -1,0 +1,289 @@
+"""Score diagnoses against labelled runs: hit rates, false alarms, calibration, confusion, time.
+
+A label is a JSON object: `id`; `path` of the run, relative to the runs folder (default: the id);
+`healthy` true, false or "unclear"; `causes`, the acceptable first causes (equivalent ones count);
+`also`, further causes that are present. Unclear runs count for false alarms of high confidence
+only. See docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ftdoctor.errors import FtdoctorError
+from ftdoctor.model import Diagnosis, Library
+
+ALARM = 0.25  # a cause of severity medium or above beyond this, on a healthy run, is a false alarm
+BINS = 10
+Z95 = 1.959964  # two-sided 95 % of the normal distribution
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What is known of a run; `healthy` is None if it is unclear."""
+
+    id: str
+    path: Path
+    healthy: bool | None
+    causes: tuple[str, ...]
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the tool said of one labelled run; `rank` of the right cause from 1, 0 if not listed."""
+
+    label: Label
+    ranked: tuple[tuple[str, float], ...]
+    rank: int
+    verdict: str
+    seconds: float
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A share with its Wilson interval of 95 %."""
+
+    hits: int
+    total: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        """Return the share, NaN of nothing."""
+        return self.hits / self.total if self.total else math.nan
+
+    def __str__(self) -> str:
+        """Return `value (low-high), hits/total`."""
+        if not self.total:
+            return "no runs"
+        return (
+            f"{self.value:6.1%}  ({self.low:.0%} to {self.high:.0%})  {self.hits} of {self.total}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """All figures of an evaluation."""
+
+    first: Rate
+    first_three: Rate
+    reciprocal_rank: float
+    false_alarms: Rate
+    unclear_alarms: Rate
+    brier: float
+    calibration_error: float
+    reliability: tuple[tuple[float, float, int], ...]
+    confusion: tuple[tuple[str, str, int], ...]
+    seconds_median: float
+    seconds_most: float
+    errors: int
+
+
+def load_labels(labels: Path, runs: Path | None = None) -> list[Label]:
+    """Read labels from a JSONL file, or from the `expected.json` files below a folder.
+
+    FtdoctorError names the line that is no label.
+    """
+    if labels.is_dir():
+        return [_folder_label(path, labels) for path in sorted(labels.rglob("expected.json"))]
+    made = []
+    for number, line in enumerate(labels.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.strip():
+            try:
+                data = json.loads(line)
+                place = (runs or labels.parent) / str(data.get("path", data["id"]))
+                made.append(_label(data, str(data["id"]), place))
+            except (ValueError, KeyError, TypeError) as error:
+                raise FtdoctorError(f"{labels}:{number}: no label: {error!r}") from error
+    return made
+
+
+def _folder_label(path: Path, root: Path) -> Label:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return _label(data, path.parent.relative_to(root).as_posix(), path.parent / "run")
+
+
+def _label(data: Mapping[str, Any], name: str, place: Path) -> Label:
+    healthy = data["healthy"]
+    if healthy not in (True, False, "unclear"):
+        raise ValueError(f'`healthy` must be true, false or "unclear", not {healthy!r}')
+    return Label(
+        name,
+        place,
+        None if healthy == "unclear" else healthy,
+        tuple(data.get("causes", ())),
+        tuple(data.get("also", ())),
+    )
+
+
+def outcomes(labels: Sequence[Label], library: Library) -> Iterator[Outcome]:
+    """Diagnose each labelled run in turn."""
+    from ftdoctor.diagnose import diagnose_run
+    from ftdoctor.read import read_run
+
+    for label in labels:
+        begin = time.perf_counter()
+        try:
+            diagnosis = diagnose_run(read_run(label.path), library)
+        except FtdoctorError as error:
+            yield Outcome(label, (), 0, "unreadable", time.perf_counter() - begin, str(error))
+            continue
+        yield judge(label, diagnosis, time.perf_counter() - begin)
+
+
+def judge(label: Label, diagnosis: Diagnosis, seconds: float = 0.0) -> Outcome:
+    """Compare one diagnosis with its label."""
+    ranked = tuple((c.id, c.probability) for c in diagnosis.causes)
+    place = next((i for i, (name, _) in enumerate(ranked, 1) if name in label.causes), 0)
+    return Outcome(label, ranked, place, diagnosis.verdict.text, seconds)
+
+
+def score(results: Sequence[Outcome]) -> Scores:
+    """Return the figures over all outcomes."""
+    faulty = [r for r in results if r.label.healthy is False and r.label.causes]
+    healthy = [r for r in results if r.label.healthy is True]
+    unclear = [r for r in results if r.label.healthy is None]
+    pairs = list(_claims(results))
+    reliability = _reliability(pairs)
+    total = sum(n for _, _, n in reliability) or 1
+    times = sorted(r.seconds for r in results) or [math.nan]
+    return Scores(
+        first=_rate(sum(r.rank == 1 for r in faulty), len(faulty)),
+        first_three=_rate(sum(1 <= r.rank <= 3 for r in faulty), len(faulty)),
+        reciprocal_rank=_mean([1 / r.rank if r.rank else 0.0 for r in faulty]),
+        false_alarms=_rate(sum(_alarm(r, ALARM) for r in healthy), len(healthy)),
+        unclear_alarms=_rate(sum(_alarm(r, 0.5) for r in unclear), len(unclear)),
+        brier=_mean([(p - hit) ** 2 for p, hit in pairs]),
+        calibration_error=sum(abs(p - share) * n for p, share, n in reliability) / total,
+        reliability=reliability,
+        confusion=_confusion(faulty),
+        seconds_median=times[len(times) // 2],
+        seconds_most=times[-1],
+        errors=sum(bool(r.error) for r in results),
+    )
+
+
+def _alarm(outcome: Outcome, limit: float) -> bool:
+    return bool(outcome.ranked) and max(p for _, p in outcome.ranked) > limit
+
+
+def _claims(results: Sequence[Outcome]) -> Iterator[tuple[float, bool]]:
+    """Yield (probability, true) for every listed cause of a run that has a clear label.
+
+    Equivalent causes are one claim: of the acceptable ones the likeliest is taken. Causes that the
+    label neither names nor excludes are false claims, which makes the figure a strict one.
+    """
+    for result in results:
+        if result.label.healthy is None or (not result.label.healthy and not result.label.causes):
+            continue
+        right = [p for name, p in result.ranked if name in result.label.causes]
+        if result.label.causes:
+            yield max(right, default=0.0), True
+        for name, probability in result.ranked:
+            if name not in result.label.causes:
+                yield probability, name in result.label.also
+
+
+def _reliability(pairs: Sequence[tuple[float, bool]]) -> tuple[tuple[float, float, int], ...]:
+    """Return per bin of probability: mean probability, share that is true, count."""
+    table = []
+    for index in range(BINS):
+        low, high = index / BINS, (index + 1) / BINS
+        inside = [(p, h) for p, h in pairs if low <= p < high or (p == 1 and high == 1)]
+        if inside:
+            table.append(
+                (_mean([p for p, _ in inside]), _mean([float(h) for _, h in inside]), len(inside))
+            )
+    return tuple(table)
+
+
+def _confusion(faulty: Sequence[Outcome]) -> tuple[tuple[str, str, int], ...]:
+    """Return (labelled cause, first cause said, count) of the misses, commonest first."""
+    misses = Counter(
+        (r.label.causes[0], r.ranked[0][0] if r.ranked else "nothing")
+        for r in faulty
+        if r.rank != 1
+    )
+    return tuple((a, b, n) for (a, b), n in sorted(misses.items(), key=lambda i: (-i[1], i[0])))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def _rate(hits: int, total: int) -> Rate:
+    """Return a share with its Wilson score interval."""
+    if not total:
+        return Rate(0, 0, math.nan, math.nan)
+    share = hits / total
+    spread = Z95 * math.sqrt(share * (1 - share) / total + Z95**2 / (4 * total**2))
+    middle = share + Z95**2 / (2 * total)
+    scale = 1 + Z95**2 / total
+    return Rate(hits, total, max((middle - spread) / scale, 0), min((middle + spread) / scale, 1))
+
+
+def to_json(scores: Scores, results: Sequence[Outcome]) -> dict[str, Any]:
+    """Return plain data of the figures and of every outcome."""
+    return {
+        "scores": {k: _finite(v) for k, v in asdict(scores).items()},
+        "runs": [
+            {
+                "id": r.label.id,
+                "healthy": "unclear" if r.label.healthy is None else r.label.healthy,
+                "causes": list(r.label.causes),
+                "rank": r.rank,
+                "ranked": [list(pair) for pair in r.ranked[:5]],
+                "verdict": r.verdict,
+                "seconds": round(r.seconds, 3),
+                "error": r.error,
+            }
+            for r in results
+        ],
+    }
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def render_text(scores: Scores, results: Sequence[Outcome]) -> str:
+    """Return the figures for a terminal, and every run that was not judged right."""
+    lines = [
+        f"right cause first        {scores.first}",
+        f"among the first three    {scores.first_three}",
+        f"mean reciprocal rank     {scores.reciprocal_rank:6.3f}",
+        f"false alarms on healthy  {scores.false_alarms}",
+        f"confident on unclear     {scores.unclear_alarms}",
+        f"Brier score              {scores.brier:6.3f}",
+        f"calibration error        {scores.calibration_error:6.3f}",
+        f"seconds per run          median {scores.seconds_median:.2f}, "
+        f"most {scores.seconds_most:.2f}",
+        f"unreadable               {scores.errors}",
+        "",
+        "said     true     claims",
+    ]
+    lines += [f"{p:7.1%}  {share:7.1%}  {n}" for p, share, n in scores.reliability]
+    wrong = [
+        r
+        for r in results
+        if (r.label.healthy is False and r.label.causes and r.rank != 1)
+        or (r.label.healthy is True and _alarm(r, ALARM))
+        or (r.label.healthy is None and _alarm(r, 0.5))
+    ]
+    if wrong:
+        lines += ["", "not judged as labelled:"]
+    for r in wrong:
+        said = ", ".join(f"{name} {p:.2f}" for name, p in r.ranked[:3]) or r.error or "nothing"
+        wanted = "/".join(r.label.causes) or ("healthy" if r.label.healthy else "unclear")
+        lines.append(f"  {r.label.id}: wanted {wanted}; said {said}")
+    return "\n".join(lines)

@@ -1,0 +1,33 @@
+"""From a path to a `Run`: discover the files, let each kind's reader read, redact, assemble."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ftdoctor.model import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to read: `choose` names one run if the place holds several."""
+
+    choose: str | None = None
+
+
+def read_run(path: str | Path, *, options: Options | None = None) -> Run:
+    """Read the run at `path`; UnreadableRunError if nothing there is evidence of one.
+
+    A file that cannot be read is an artifact with a reason, never an exception.
+    """
+    from ftdoctor.discover import discover
+    from ftdoctor.read.assemble import assemble
+    from ftdoctor.read.items import read_items
+    from ftdoctor.redact import Redactor
+
+    options = options or Options()
+    discovery = discover(path, choose=options.choose or "")
+    redactor = Redactor()
+    return assemble(discovery, read_items(discovery.found, redactor), redactor)

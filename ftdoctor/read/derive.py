@@ -1,0 +1,746 @@
+"""Derive what was really trained on: rows rendered, tokenised and cut as the run did it.
+
+`derive(parts)` puts the primary tokenizer first, decides which file is training, evaluation or
+output, counts over whole files, and makes the frame `Run.data` of the sampled rows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ftdoctor.families import Family, family, table
+from ftdoctor.model import Fact, Where
+from ftdoctor.read.arrow import MASKED
+from ftdoctor.read.data import hash_of, normalised, rows_of
+from ftdoctor.read.layout import Example, understand
+from ftdoctor.read.prompts import STOP_TEXTS, answer_part, formats_of
+from ftdoctor.read.template import Rendered, TemplateProblem, render, syntax_problem
+from ftdoctor.read.tokenizer import TEMPLATE, folder_of, resolve
+
+if TYPE_CHECKING:
+    import polars as pl
+    from tokenizers import Tokenizer
+
+    from ftdoctor.read.assemble import RunParts
+    from ftdoctor.read.reading import Record
+
+RENDERED_ROWS = 1500  # rows of a split that are rendered and tokenised; half-width of 2.5 points
+RENDERED_CHARS = 6_000_000  # characters of them: about a second of tokenising
+LAST = 8  # ids kept of the end of a row
+TRL_MAX_LENGTH = 1024  # SFTConfig.max_length where nothing is set (trl/trainer/sft_config.py)
+
+_SPLITS = (
+    ("production", r"prod(?:uction)?|traffic|deployed"),
+    ("benchmark", r"benchmark|mmlu|gsm8k_test|humaneval|bench"),
+    ("test", r"tests?|testing|held_?out"),
+    ("eval", r"eval|evaluation|valid|validation|val|dev"),
+    ("gold", r"gold|ground_?truth"),
+    ("train", r"train|training|sft|finetune|fine_?tuning"),
+)
+_SPLIT_PATTERNS = [(s, re.compile(rf"(?:^|[^a-z]){p}(?:[^a-z]|$)")) for s, p in _SPLITS]
+_OUTPUT_KEYS = (
+    "generated_text", "generated", "generation", "prediction", "predict", "predicted",
+    "output_text",
+    "model_output", "model_response", "completion_text", "completion", "response", "output",
+    "generations", "completions", "predictions", "answer",
+)  # fmt: skip
+_REFERENCE_KEYS = (
+    "reference", "label", "expected", "expected_output", "target", "ground_truth", "gold",
+    "reference_answer", "answer",
+)  # fmt: skip
+
+
+def derive(parts: RunParts) -> None:
+    """Add `tokenizer.*` and `data.*` facts and set `parts.data`."""
+    resolve(parts)
+    _check_template(parts)
+    splits = _split_of_files(parts)
+    _count(parts, splits)
+    _overlap(parts, splits)
+    _count_images(parts)
+    parts.data = _frame(parts, splits)
+
+
+def _value(parts: RunParts, *names: str) -> Any:
+    """Return the first value of a setting or fact under one of the names."""
+    for name in names:
+        for fact in (*parts.settings.get(name, ()), *parts.facts.get(name, ())):
+            if fact.value is not None:
+                return fact.value
+    return None
+
+
+# --- which file is what -----------------------------------------------------------------------
+
+
+def _split_of_files(parts: RunParts) -> dict[str, str]:
+    """Return the split of each file with rows: by settings that name it, else by its own name."""
+    kinds = {a.path: a.kind for a in parts.artifacts}
+    named = {
+        **_named_files(parts, "dataset", "train"),
+        **_named_files(parts, "eval_dataset", "eval"),
+    }
+    paths = [f.where.path for f in parts.facts.get("data.file", ())]
+    splits: dict[str, str] = {}
+    for path in paths:
+        stated = named.get(path.rpartition("/")[2], "")
+        if kinds.get(path) == "generations" and not stated:
+            splits[path] = "generations"
+        else:
+            splits[path] = stated or _split_by_name(path)
+    certain = any(split == "train" for split in splits.values())
+    for path, split in splits.items():
+        if not split:
+            splits[path] = "other" if certain else "train"
+    return splits
+
+
+def _named_files(parts: RunParts, setting: str, split: str) -> dict[str, str]:
+    found = {}
+    for fact in parts.settings.get(setting, ()):
+        values = fact.value if isinstance(fact.value, list) else [fact.value]
+        for value in values:
+            for text in _paths_in(value):
+                found[text.replace("\\", "/").rpartition("/")[2]] = split
+    return found
+
+
+def _paths_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key in ("path", "data_files", "ds_path", "name", "file_name"):
+            inner = value.get(key)
+            yield from (
+                inner if isinstance(inner, list) else [inner] if isinstance(inner, str) else []
+            )
+
+
+def _split_by_name(path: str) -> str:
+    """Return the split that a path names, its last part first; "" if none."""
+    pieces = path.lower().split("/")
+    for piece in (pieces[-1].rpartition(".")[0] or pieces[-1], *reversed(pieces[:-1])):
+        for split, pattern in _SPLIT_PATTERNS:
+            if pattern.search(piece):
+                return split
+    return ""
+
+
+# --- counts over whole files ------------------------------------------------------------------
+
+
+def _count(parts: RunParts, splits: Mapping[str, str]) -> None:
+    """Add `data.<split>.rows` and, for training rows, what is wrong with how many of them."""
+    files = {f.where.path: f for f in parts.facts.get("data.file", ())}
+    for split in sorted(set(splits.values())):
+        of_split = [files[path] for path, s in splits.items() if s == split and path in files]
+        raw = [f for f in of_split if f.value["kind"] != "data-arrow"]
+        used = raw or of_split  # prepared Arrow files repeat the rows of the raw ones
+        if used:
+            parts.add(f"data.{split}.rows", sum(f.value["rows"] for f in used), used[0].where)
+        if split in ("train", "eval") and used:
+            _count_faults(parts, split, used)
+
+
+def _count_faults(parts: RunParts, split: str, files: Sequence[Fact]) -> None:
+    where = files[0].where
+    prefix = "data." if split == "train" else f"data.{split}."
+    layouts: Counter[str] = Counter()
+    for fact in files:
+        layouts.update(fact.value["layouts"])
+    if split == "train" and layouts:
+        parts.add("data.layout", layouts.most_common(1)[0][0], where)
+        parts.add("data.layouts", dict(layouts.most_common()), where)
+    for name, key, places in (
+        ("invalid_rows", "invalid", "invalid_lines"),
+        ("blank_rows", "blank", ""),
+        ("duplicate_rows", "duplicates", "duplicate_lines"),
+        ("conflicting_rows", "conflicts", "conflict_lines"),
+    ):
+        worst = max(files, key=lambda f: f.value[key])
+        place = Where(worst.where.path, line=_first_line(worst.value.get(places)))
+        parts.add(prefix + name, sum(f.value[key] for f in files), place)
+
+
+def _first_line(lines: Any) -> int | None:
+    if not lines:
+        return None
+    first = lines[0]
+    number = first[0] if isinstance(first, list | tuple) else first
+    return number if isinstance(number, int) else None
+
+
+def _overlap(parts: RunParts, splits: Mapping[str, str]) -> None:
+    """Add `data.overlap.<split>`: how many rows of another split have a prompt of the training set.
+
+    The value is a dict: rows, shared (by prompt and answer), prompts (by prompt alone), and the
+    line pairs (other, train) of the first shared ones. All rows of all files are compared.
+    """
+    others = [s for s in ("eval", "test", "benchmark") if s in splits.values()]
+    train = [p for p, s in splits.items() if s == "train"]
+    if not others or not train:
+        return
+    lines: dict[int, tuple[str, int]] = {}
+    prompts: set[int] = set()
+    for path, line, prompt, whole in _hashes(parts, train):
+        lines.setdefault(whole, (path, line))
+        prompts.add(prompt)
+    for split in others:
+        rows = shared = asked = 0
+        pairs: list[tuple[str, int, str, int]] = []
+        for path, line, prompt, whole in _hashes(
+            parts, [p for p, s in splits.items() if s == split]
+        ):
+            rows += 1
+            asked += prompt in prompts
+            if whole in lines:
+                shared += 1
+                if len(pairs) < 20:
+                    pairs.append((path, line, *lines[whole]))
+        if rows:
+            value = {"rows": rows, "shared": shared, "prompts": asked, "pairs": pairs}
+            place = Where(pairs[0][0], line=pairs[0][1]) if pairs else Where(train[0])
+            parts.add(f"data.overlap.{split}", value, place)
+
+
+def _hashes(parts: RunParts, paths: Iterable[str]) -> Iterator[tuple[str, int, int, int]]:
+    """Yield path, line, and hashes of prompt and of the whole row, for rows that have text."""
+    kinds = {a.path: a.kind for a in parts.artifacts}
+    wanted = set(paths)
+    for source in parts.sources:
+        if source.path not in wanted or kinds.get(source.path) in ("data-arrow", "data-text", None):
+            continue
+        try:
+            for row in rows_of(source, kinds[source.path]):
+                example = understand(row.value) if not row.problem else None
+                if example is None:
+                    continue
+                whole = normalised(f"{example.prompt} {example.response} {example.text}")
+                if len(whole) >= 20:
+                    asked = normalised(example.prompt or example.text)
+                    yield source.path, row.line, hash_of(asked), hash_of(whole)
+        except Exception:
+            # The reader of this file has told what is wrong with it already.
+            continue
+
+
+# --- the template -----------------------------------------------------------------------------
+
+
+def _check_template(parts: RunParts) -> None:
+    """Add what a probe conversation shows of the primary template.
+
+    `template.problem` (text), `template.system` kept | dropped | raises, `template.closes` the
+    text after the last answer, `template.tools` kept | dropped, `template.thinking` kept or
+    stripped, `template.ignores_generation_prompt` bool, `template.formats` list.
+    """
+    fact = next(iter(parts.facts.get(TEMPLATE, ())), None)
+    if fact is None:
+        return
+    problem = syntax_problem(fact.value)
+    if problem is not None:
+        line = (fact.where.line or 1) + (problem.line or 1) - 1 if _own_file(fact) else None
+        where = Where(fact.where.path, line=line) if line else fact.where
+        parts.add("template.problem", problem.text, where)
+        return
+    tokens = special_tokens(parts)
+    for name, value in probe(fact.value, tokens).items():
+        parts.add(f"template.{name}", value, fact.where)
+
+
+def _own_file(fact: Fact) -> bool:
+    return fact.where.path.endswith((".jinja", ".jinja2"))
+
+
+def probe(template: str, tokens: Mapping[str, str]) -> dict[str, Any]:
+    """Render marked conversations and return what became of each mark."""
+
+    def shown(messages: list[dict[str, Any]], **given: Any) -> Rendered | TemplateProblem:
+        return render(template, messages, tokens=tokens, **given)
+
+    user, answer = {"role": "user", "content": "QQ1Q"}, {"role": "assistant", "content": "ZZ9Z"}
+    plain = shown([user, answer])
+    if isinstance(plain, TemplateProblem):
+        return {"problem": plain.text} if plain.kind != "raised" else {}
+    found: dict[str, Any] = {"formats": list(formats_of(plain.text))}
+    found["keeps_answer"] = "ZZ9Z" in plain.text
+    found["closes"] = plain.text.partition("ZZ9Z")[2] if "ZZ9Z" in plain.text else ""
+    asked = shown([user], add_generation_prompt=True)
+    unasked = shown([user])
+    if isinstance(asked, Rendered) and isinstance(unasked, Rendered):
+        found["ignores_generation_prompt"] = asked.text == unasked.text
+    opened = shown([user, answer], add_generation_prompt=True)
+    if isinstance(opened, Rendered) and isinstance(asked, Rendered):
+        header = asked.text[len(unasked.text) :] if isinstance(unasked, Rendered) else ""
+        found["always_opens_turn"] = bool(header) and plain.text.endswith(header)
+    system = shown([{"role": "system", "content": "SS5S"}, user, answer])
+    found["system"] = (
+        "raises" if isinstance(system, TemplateProblem) else
+        "kept" if "SS5S" in system.text else "dropped"
+    )  # fmt: skip
+    call = {"type": "function", "function": {"name": "ff7f", "arguments": {"x": 1}}}
+    calls = {"role": "assistant", "content": "", "tool_calls": [call]}
+    tools = [{"type": "function", "function": {"name": "ff7f", "parameters": {}}}]
+    called = shown([user, calls], tools=tools)
+    if isinstance(called, Rendered):
+        before = called.text.partition("QQ1Q")[2]
+        found["tools"] = "kept" if "ff7f" in before else "dropped"
+    thought = {"role": "assistant", "content": "<think>\nTT3T\n</think>\n\nZZ9Z"}
+    history = shown([user, thought, user, answer])
+    if isinstance(history, Rendered):
+        found["thinking"] = "kept" if "TT3T" in history.text else "stripped"
+    return found
+
+
+def special_tokens(parts: RunParts) -> dict[str, str]:
+    """Return bos, eos, pad and unk as texts; what no file says is taken from the family."""
+    own = family(str(_value(parts, "model.family") or ""))
+    known = {"bos_token": own.bos[0], "eos_token": own.eos[0]} if own else {}
+    tokens = {name: text for name, text in known.items() if text}
+    for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
+        value = _value(parts, f"tokenizer.{name}")
+        if isinstance(value, str):
+            tokens[name] = value
+    return tokens
+
+
+# --- rows -------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Trained:
+    """How this run turns a row into tokens: its template, tokenizer, prompt texts and limits."""
+
+    parts: RunParts
+
+    @cached_property
+    def template(self) -> str | None:
+        found = _value(self.parts, TEMPLATE, "script.train.chat_template")
+        return found if isinstance(found, str) else None
+
+    @cached_property
+    def tokens(self) -> dict[str, str]:
+        return special_tokens(self.parts)
+
+    @cached_property
+    def family(self) -> Family | None:
+        return family(str(_value(self.parts, "model.family") or ""))
+
+    @cached_property
+    def eos(self) -> str:
+        return self.tokens.get("eos_token", "")
+
+    @cached_property
+    def bos(self) -> str:
+        return self.tokens.get("bos_token", "")
+
+    @cached_property
+    def stops(self) -> tuple[str, ...]:
+        """Texts that end a turn, the longest first."""
+        own = self.family.stop_texts if self.family else ()
+        found = {*own, *STOP_TEXTS, *table()["end_of_generation"]["value"], self.eos} - {""}
+        return tuple(sorted(found, key=len, reverse=True))
+
+    @cached_property
+    def prompts(self) -> list[str]:
+        """The prompt texts of the training script, in its order."""
+        facts = self.parts.facts.get("script.train.prompt", ())
+        texts = [f.value["text"] for f in facts if isinstance(f.value, dict)]
+        return [t for t in texts if isinstance(t, str) and "{" in t]
+
+    @cached_property
+    def max_length(self) -> int | None:
+        value = _value(self.parts, "max_length")
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**7:
+            return value
+        trl = _value(self.parts, "run.trainer") == "trl" and "max_length" not in self.parts.settings
+        return TRL_MAX_LENGTH if trl and self._sft() else None
+
+    def _sft(self) -> bool:
+        return _value(self.parts, "run.kind") in ("sft", None)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer | None:
+        """The run's own tokenizer.json, loaded; None if there is none or it cannot be read."""
+        folder = _value(self.parts, "tokenizer.folder") or ""
+        sources = [s for s in self.parts.sources if s.name == "tokenizer.json"]
+        sources.sort(key=lambda s: (folder_of(s.path) != folder, s.path.count("/"), s.path))
+        for source in sources:
+            loaded = _load(source.data())
+            if loaded is not None:
+                return loaded
+        return None
+
+    @cached_property
+    def adds_bos(self) -> bool | None:
+        before = _value(self.parts, "tokenizer.adds_before")
+        if isinstance(before, list):
+            return bool(self.bos) and self.bos in before
+        stated = _value(self.parts, "tokenizer.add_bos_token")
+        return stated if isinstance(stated, bool) else None
+
+
+def _load(content: bytes) -> Tokenizer | None:
+    from tokenizers import Tokenizer
+
+    try:
+        loaded = Tokenizer.from_buffer(content)
+        loaded.no_truncation()
+        loaded.no_padding()
+    except Exception:
+        return None
+    return loaded
+
+
+SCHEMA: dict[str, str] = {
+    "split": "String", "path": "String", "line": "Int64", "layout": "String", "record": "String",
+    "prompt": "String", "response": "String", "rejected": "String", "reference": "String",
+    "stop_reason": "String", "problems": "List", "roles": "String", "rendered": "String",
+    "rendered_by": "String", "problem": "String", "format": "String", "n_chars": "Int64",
+    "n_tokens": "Int64", "n_prompt_tokens": "Int64", "n_bytes": "Int64", "last_tokens": "Ids",
+    "stop_text": "String", "stop_ids": "Int64", "ends_with_eos": "Boolean",
+    "ends_with_turn_end": "Boolean", "ends_with_header": "Boolean", "starts_with_bos": "Boolean",
+    "double_bos": "Boolean", "truncated": "Boolean", "eos_masked": "Boolean",
+    "supervised": "Float64", "response_empty": "Boolean", "images": "Strings",
+    "image_marks": "Int64",
+}  # fmt: skip
+
+
+def _frame(parts: RunParts, splits: Mapping[str, str]) -> pl.DataFrame:
+    """Return the frame `Run.data` of all sampled rows."""
+    import polars as pl
+
+    trained = _Trained(parts)
+    rows: list[dict[str, Any]] = []
+    for path, split in splits.items():
+        records = parts.records.get(path, ())
+        chosen = _chosen(records)
+        derived = [_row(trained, split, path, r, r.line in chosen) for r in records]
+        _tokenise(trained, [row for row in derived if row["line"] in chosen])
+        rows += derived
+    types = {
+        "List": pl.List(pl.String), "Strings": pl.List(pl.String), "Ids": pl.List(pl.Int64),
+    }  # fmt: skip
+    schema = {name: types.get(kind) or getattr(pl, kind) for name, kind in SCHEMA.items()}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _chosen(records: Sequence[Record]) -> set[int]:
+    """Return the lines of the rows that are rendered: every k-th, within the limits."""
+    step = max(1, -(-len(records) // RENDERED_ROWS))
+    chosen: set[int] = set()
+    used = 0
+    for record in records[::step]:
+        used += _length(record.value)
+        if used > RENDERED_CHARS and chosen:
+            break
+        chosen.add(record.line)
+    return chosen
+
+
+def _length(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_length, value.values()))
+    return sum(map(_length, value)) if isinstance(value, list | tuple) else 8
+
+
+def _row(
+    trained: _Trained, split: str, path: str, record: Record, rendered: bool
+) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(SCHEMA)
+    row |= {"split": split, "path": path, "line": record.line}
+    row["record"] = json.dumps(record.value, ensure_ascii=False, default=str)
+    example = understand(record.value)
+    row |= {"layout": example.layout, "problems": list(example.problems)}
+    if split == "generations":
+        return _generation(row, record.value, example)
+    row["prompt"] = example.prompt or None
+    row["response"] = example.response if example.layout not in _WITHOUT_RESPONSE else None
+    row["rejected"] = example.rejected or None
+    row["roles"] = "".join(str(m["role"])[:1] for m in example.messages)
+    row["images"], row["image_marks"] = list(example.images), example.image_marks
+    if row["response"] is not None:
+        row["response_empty"] = not example.response.strip() and not _calls(example)
+    if example.layout == "pretokenised":
+        return _pretokenised(trained, row, record.value)
+    if rendered:
+        text, by, problem = _rendered(trained, example, record.value)
+        row |= {"rendered": text, "rendered_by": by or None, "problem": problem or None}
+        if text is not None:
+            _judge_text(trained, row, text)
+    return row
+
+
+_WITHOUT_RESPONSE = ("text", "pretokenised", "unknown", "prompt-only")
+
+
+def _calls(example: Example) -> bool:
+    return any("tool_calls" in message for message in example.messages)
+
+
+def _rendered(trained: _Trained, example: Example, value: Any) -> tuple[str | None, str, str]:
+    """Return the training text, what made it, and the template's objection to the row."""
+    if example.text:
+        return example.text, "text", ""
+    if example.messages and trained.template is not None:
+        made = render(
+            trained.template, _for_template(example), tools=_tools(example), tokens=trained.tokens
+        )
+        if isinstance(made, Rendered):
+            return made.text, "template", ""
+        return None, "", made.text
+    if example.messages:
+        return None, "", ""
+    scripted = _by_script(trained, example, value)
+    if scripted is not None:
+        return scripted, "script", ""
+    if example.layout in ("prompt-completion", "preference", "kto"):
+        return example.prompt + example.response, "joined", ""
+    return None, "", ""
+
+
+def _for_template(example: Example) -> list[dict[str, Any]]:
+    """Return messages with the arguments of tool calls as objects, as templates want them."""
+    messages = []
+    for message in example.messages:
+        copy = dict(message)
+        if isinstance(copy.get("tool_calls"), list):
+            copy["tool_calls"] = [_parsed_call(call) for call in copy["tool_calls"]]
+        messages.append(copy)
+    return messages
+
+
+def _parsed_call(call: Any) -> Any:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if isinstance(function, Mapping) and isinstance(function.get("arguments"), str):
+        try:
+            arguments = json.loads(function["arguments"])
+        except ValueError:
+            return call
+        return {**call, "function": {**function, "arguments": arguments}}
+    return call
+
+
+def _tools(example: Example) -> Any:
+    if isinstance(example.tools, str):
+        try:
+            return json.loads(example.tools)
+        except ValueError:
+            return None
+    return example.tools or None
+
+
+_SLOT = re.compile(r"\{([^{}]*)\}")
+_SLOT_NAME = re.compile(r"[A-Za-z_]\w*")
+
+
+def _by_script(trained: _Trained, example: Example, value: Mapping[str, Any]) -> str | None:
+    """Fill the first prompt text of the training script whose slots the row can fill.
+
+    The slot that holds the answer must be among them, or the text is no training text.
+    """
+    response_key = example.keys[1] if len(example.keys) > 1 else ""
+    for prompt in trained.prompts:
+        filled: dict[str, str] = {}
+        for slot in set(_SLOT.findall(prompt)):
+            text = _slot_value(trained, slot, value)
+            if text is None:
+                break
+            filled[slot] = text
+        else:
+            if any(response_key in _SLOT_NAME.findall(slot) for slot in filled):
+                pieces = _SLOT.split(prompt)  # text, slot, text, slot, ..., text
+                return "".join(filled[p] if n % 2 else p for n, p in enumerate(pieces))
+    return None
+
+
+def _slot_value(trained: _Trained, slot: str, value: Mapping[str, Any]) -> str | None:
+    names = _SLOT_NAME.findall(slot)
+    if any(name in ("eos_token", "EOS_TOKEN", "eos") for name in names):
+        return trained.eos
+    if any(name in ("bos_token", "BOS_TOKEN", "bos") for name in names):
+        return trained.bos
+    key = next((name for name in reversed(names) if name in value), None)
+    return str(value[key]) if key is not None else None
+
+
+def _judge_text(trained: _Trained, row: dict[str, Any], text: str) -> None:
+    """Add what the two ends of a training text show."""
+    end = text.rstrip()
+    stop = next((s for s in trained.stops if end.endswith(s)), "")
+    row["n_chars"], row["n_bytes"] = len(text), len(text.encode("utf-8", errors="replace"))
+    row["stop_text"] = stop
+    row["ends_with_eos"] = end.endswith(trained.eos) if trained.eos else None
+    row["ends_with_turn_end"] = bool(stop)
+    part = answer_part(text)
+    row["ends_with_header"] = part is not None and not part.strip()
+    row["format"] = ",".join(formats_of(text)) or None
+    row["starts_with_bos"] = text.startswith(trained.bos) if trained.bos else None
+    if trained.bos and row["rendered_by"] in ("text", "script", "joined"):
+        twice = text.startswith(trained.bos * 2)
+        again = bool(row["starts_with_bos"]) and trained.adds_bos
+        row["double_bos"] = twice or (again if trained.adds_bos is not None else None)
+    elif trained.bos:
+        row["double_bos"] = text.startswith(trained.bos * 2)
+
+
+def _tokenise(trained: _Trained, rows: Sequence[dict[str, Any]]) -> None:
+    """Add token counts, the last ids, and whether the row is cut by max_length."""
+    texts = [row for row in rows if row["rendered"] is not None]
+    if texts and trained.tokenizer is not None:
+        tokenizer = trained.tokenizer
+        encoded = tokenizer.encode_batch([r["rendered"] for r in texts], add_special_tokens=False)
+        widths = {s: len(tokenizer.encode(s, add_special_tokens=False).ids) for s in _stops(texts)}
+        for row, encoding in zip(texts, encoded, strict=True):
+            row["n_tokens"] = len(encoding.ids)
+            row["last_tokens"] = encoding.ids[-LAST:]
+            row["stop_ids"] = widths.get(row["stop_text"])
+    limit = trained.max_length
+    for row in rows:
+        if limit is not None:
+            row["truncated"] = _is_cut(row["n_tokens"], row["n_bytes"], row["n_chars"], limit)
+
+
+def _stops(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {row["stop_text"] for row in rows if row["stop_text"]}
+
+
+# Without the tokenizer only rows far from the limit can be judged: no text has more tokens than
+# bytes, and no natural text has more than 6 characters a token (English has about 4.3).
+SURE_CHARS = 6
+
+
+def _is_cut(tokens: int | None, size: int | None, chars: int | None, limit: int) -> bool | None:
+    if tokens is not None:
+        return tokens > limit
+    if size is not None and size <= limit:
+        return False
+    if chars is not None and chars > SURE_CHARS * limit:
+        return True
+    return None
+
+
+def _pretokenised(
+    trained: _Trained, row: dict[str, Any], value: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Judge a row of ids: its end without padding, and which of its labels are learned."""
+    ids = [i for i in value.get("input_ids") or [] if isinstance(i, int)]
+    labels = value.get("labels")
+    mask = value.get("attention_mask")
+    if isinstance(mask, list) and len(mask) == len(ids):
+        kept = [n for n, m in enumerate(mask) if m]
+    else:
+        kept = list(range(len(ids)))
+    real = [ids[n] for n in kept]
+    row["n_tokens"], row["last_tokens"] = len(real), real[-LAST:]
+    row["layout"], row["rendered_by"] = "pretokenised", "ids"
+    if trained.max_length is not None:
+        row["truncated"] = len(real) >= trained.max_length
+    eos = _value(trained.parts, "tokenizer.eos_id")
+    if isinstance(eos, int) and real:
+        row["ends_with_eos"] = eos in real[-2:]
+    bos = _value(trained.parts, "tokenizer.bos_id")
+    if isinstance(bos, int) and real:
+        row["starts_with_bos"] = real[0] == bos
+        row["double_bos"] = real[:2] == [bos, bos] and bos != eos
+    if isinstance(labels, list) and labels:
+        learned = [n for n in kept if n < len(labels) and labels[n] != MASKED]
+        row["supervised"] = len(learned) / max(1, len(kept))
+        if isinstance(eos, int) and eos in real:
+            at = max(n for n in kept if ids[n] == eos)
+            row["eos_masked"] = at < len(labels) and labels[at] == MASKED
+    if trained.tokenizer is not None and real:
+        text = trained.tokenizer.decode(real[:4000], skip_special_tokens=False)
+        row["rendered"], row["n_chars"] = text, len(text)
+        row["format"] = ",".join(formats_of(text)) or None
+        end = trained.tokenizer.decode(real[-LAST:], skip_special_tokens=False).rstrip()
+        row["stop_text"] = next((s for s in trained.stops if end.endswith(s)), "")
+        row["ends_with_turn_end"] = bool(row["stop_text"])
+    return row
+
+
+def _generation(row: dict[str, Any], value: Any, example: Example) -> dict[str, Any]:
+    """Fill prompt, output, reference and stop reason of one output of a model."""
+    if not isinstance(value, Mapping):
+        return row
+    keys = [k for k in _OUTPUT_KEYS if isinstance(value.get(k), str)]
+    output = value[keys[0]] if keys else example.response
+    prompts = [k for k in ("prompt", "question", "instruction", "input", "query") if k in value]
+    reference = next(
+        (value[k] for k in _REFERENCE_KEYS if k in value and k != (keys[0] if keys else "")), None
+    )
+    row["prompt"] = str(value[prompts[0]]) if prompts else example.prompt or None
+    row["response"] = output
+    row["response_empty"] = not str(output).strip()
+    row["reference"] = str(reference) if reference is not None else None
+    reason = value.get("finish_reason", value.get("stop_reason"))
+    row["stop_reason"] = str(reason) if reason is not None else None
+    row["n_chars"] = len(str(output))
+    count = value.get("n_tokens", value.get("num_tokens", value.get("completion_tokens")))
+    row["n_tokens"] = count if isinstance(count, int) else None
+    row["format"] = ",".join(formats_of(str(output))) or None
+    return row
+
+
+# --- images -----------------------------------------------------------------------------------
+
+MAX_IMAGES = 200  # headers read; a share of 1 % then shows at least once with 87 %
+LONG_SIDE = 2048  # pixels; above it a Qwen2-VL image takes more than 5,000 tokens
+
+
+def _count_images(parts: RunParts) -> None:
+    """Add `data.images`: of the pictures that rows name, how many are read, not RGB, large."""
+    wanted = set()
+    for records in parts.records.values():
+        for record in records[:2000]:
+            wanted |= {
+                name.replace("\\", "/").rpartition("/")[2]
+                for name in understand(record.value).images
+            }
+    wanted -= {"", "data:"}
+    read = (".png", ".jpg", ".jpeg")
+    named = [s for s in parts.sources if s.name in wanted and s.name.lower().endswith(read)]
+    found = named[:MAX_IMAGES]
+    if not found:
+        return
+    counts: Counter[str] = Counter()
+    for source in found:
+        size = image_header(source.head(1 << 16))
+        counts["read" if size else "unreadable"] += 1
+        if size:
+            counts["not-rgb"] += size[2] != "RGB"
+            counts["large"] += max(size[:2]) > LONG_SIDE
+    parts.add("data.images", dict(counts), Where(found[0].path))
+
+
+def image_header(head: bytes) -> tuple[int, int, str] | None:
+    """Return width, height and mode of a PNG or JPEG by its first bytes; None if unknown."""
+    if head.startswith(b"\x89PNG\r\n\x1a\n") and len(head) >= 26:
+        modes = {0: "L", 2: "RGB", 3: "P", 4: "LA", 6: "RGBA"}
+        width, height = (int.from_bytes(head[at : at + 4], "big") for at in (16, 20))
+        return width, height, modes.get(head[25], "?")
+    if head.startswith(b"\xff\xd8"):
+        return _jpeg_header(head)
+    return None
+
+
+def _jpeg_header(head: bytes) -> tuple[int, int, str] | None:
+    """Walk the segments to the frame header (SOF0 to SOF15 without DHT, JPG and DAC)."""
+    at = 2
+    while at + 9 < len(head) and head[at] == 0xFF:
+        mark, length = head[at + 1], int.from_bytes(head[at + 2 : at + 4], "big")
+        if 0xC0 <= mark <= 0xCF and mark not in (0xC4, 0xC8, 0xCC):
+            height = int.from_bytes(head[at + 5 : at + 7], "big")
+            width = int.from_bytes(head[at + 7 : at + 9], "big")
+            modes = {1: "L", 3: "RGB", 4: "CMYK"}
+            return width, height, modes.get(head[at + 9], "?")
+        at += 2 + length
+    return None

@@ -1,0 +1,151 @@
+"""Let each file's reader read it, whatever happens, and take secrets out at this door."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ftdoctor.kinds import LFS_MARK, Found
+from ftdoctor.model import Artifact, ArtifactState, Fact, Where
+from ftdoctor.read.reading import Reading
+from ftdoctor.redact import Redactor
+
+if TYPE_CHECKING:
+    from ftdoctor.read.source import Source
+
+Reader = Callable[["Source"], Reading]
+# Files that checkpoints and trackers repeat: an exact copy of one already read is not read again.
+# Not data: a training file that is also the evaluation file is a finding.
+REPEATED = frozenset({
+    "tokenizer", "tokenizer-config", "special-tokens", "chat-template", "chat-template-json",
+    "model-config", "generation-config", "adapter-config", "training-args", "model-card",
+    "trainer-state", "trainer-log", "console", "metrics-jsonl", "tensorboard", "wandb-binary",
+    "wandb-config", "wandb-summary", "wandb-metadata", "results", "csv-log",
+})  # fmt: skip
+SHOWN = frozenset({"settings", "script", "shell", "modelfile", "requirements", "adapter-config"})
+SHOWN_LIMIT = 256 << 10  # bytes
+LFS_REASON = "a Git LFS pointer, not the file itself: run `git lfs pull` in the repository"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file with what its reader gave; `text` is kept (redacted) where a fix may be shown."""
+
+    source: Source
+    artifact: Artifact
+    reading: Reading
+    text: str = ""
+
+
+def read_items(found: tuple[Found, ...], redactor: Redactor) -> list[Item]:
+    """Read the files, those nearest to the root first, exact copies only once."""
+    items: list[Item] = []
+    first_of: dict[tuple[str, str], str] = {}
+    for each in sorted(found, key=lambda f: (f.source.path.count("/"), f.source.path)):
+        digest = _digest(each.source)
+        kind = each.kind.id if each.kind else ""
+        twin = first_of.setdefault((kind, digest), each.source.path)
+        if kind in REPEATED and twin != each.source.path:
+            artifact = _artifact(each, ArtifactState.READ, "", f"same content as {twin}", digest)
+            items.append(Item(each.source, artifact, Reading()))
+            continue
+        reading = clean_reading(read_one(each), redactor)
+        artifact = _artifact(each, reading.state, reading.reason, reading.taken, digest)
+        items.append(Item(each.source, artifact, reading, _text(each, redactor)))
+    return items
+
+
+def _text(found: Found, redactor: Redactor) -> str:
+    if found.kind is None or found.kind.id not in SHOWN or found.source.size > SHOWN_LIMIT:
+        return ""
+    try:
+        return redactor.clean(found.source.text(SHOWN_LIMIT))
+    except (OSError, ValueError):
+        return ""
+
+
+def read_one(found: Found) -> Reading:
+    """Read one file with its kind's reader; whatever goes wrong is told in the reading."""
+    source, kind = found.source, found.kind
+    if kind is None:
+        return Reading(ArtifactState.UNKNOWN, "no known kind of file")
+    if kind.why:
+        return Reading(ArtifactState.SKIPPED, kind.why)
+    if source.size == 0:
+        return Reading(ArtifactState.DAMAGED, "empty file")
+    try:
+        if source.head(len(LFS_MARK)) == LFS_MARK:
+            return _lfs_pointer(found)
+        return reader_named(kind.reader)(source)
+    except Exception as error:  # a reader's fault must not hide the other files
+        return Reading(ArtifactState.DAMAGED, f"{type(error).__name__}: {_one_line(error)}")
+
+
+def reader_named(name: str) -> Reader:
+    """Return the reader "module:function" below `ftdoctor.read`."""
+    module, _, function = name.partition(":")
+    reader: Reader = getattr(importlib.import_module(f"ftdoctor.read.{module}"), function)
+    return reader
+
+
+def _lfs_pointer(found: Found) -> Reading:
+    where = Where(found.source.path, line=1)
+    fact = Fact("weights.lfs_pointer", found.source.path, where)
+    return Reading(ArtifactState.DAMAGED, LFS_REASON, facts=(fact,))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _digest(source: Source) -> str:
+    try:
+        return source.digest()
+    except OSError:
+        return ""
+
+
+def _artifact(found: Found, state: ArtifactState, reason: str, taken: str, digest: str) -> Artifact:
+    source = found.source
+    return Artifact(
+        path=source.path,
+        kind=found.kind.id if found.kind else "",
+        size=source.size,
+        state=state,
+        reason=reason,
+        taken=taken,
+        digest=digest,
+        modified=source.modified,
+    )
+
+
+# --- the door ---------------------------------------------------------------------------------
+
+
+def clean_reading(reading: Reading, redactor: Redactor) -> Reading:
+    """Return the reading with secrets and personal names taken out of every text."""
+    clean, clean_value = redactor.clean, redactor.clean_value
+
+    def clean_fact(fact: Fact) -> Fact:
+        # Versions have the shape of addresses and hold nothing secret.
+        if fact.name.startswith("environment.package.") or not _has_text(fact.value):
+            return fact
+        return replace(fact, value=clean_value(fact.value))
+
+    return replace(
+        reading,
+        reason=clean(reading.reason),
+        taken=clean(reading.taken),
+        events=tuple(replace(event, text=clean(event.text)) for event in reading.events),
+        lines=tuple(replace(line, text=clean(line.text)) for line in reading.lines),
+        settings=tuple(clean_fact(fact) for fact in reading.settings),
+        facts=tuple(clean_fact(fact) for fact in reading.facts),
+        records=tuple(replace(r, value=clean_value(r.value)) for r in reading.records),
+        texts={name: clean(text) for name, text in reading.texts.items()},
+    )
+
+
+def _has_text(value: Any) -> bool:
+    return isinstance(value, str | list | tuple | dict)

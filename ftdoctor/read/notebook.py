@@ -1,0 +1,239 @@
+"""Jupyter notebooks: code cells as one script, printed output as a log, loss tables as a curve."""
+
+from __future__ import annotations
+
+import html
+import importlib.util
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ftdoctor.model import ArtifactState, Fact, Where
+from ftdoctor.read import script, shell
+from ftdoctor.read.code import parse
+from ftdoctor.read.reading import Event, Line, MetricRow, Reading
+from ftdoctor.read.source import Source, memory_source
+
+SIZE_LIMIT = 32 << 20  # bytes; larger notebooks carry pictures, and their text is cut anyway
+CELLS = 2000
+TABLE_ROWS = 20_000
+_COLUMNS = {"training loss": "loss", "validation loss": "eval_loss", "train loss": "loss"}
+_SHELL_CELLS = ("%%bash", "%%sh", "%%shell", "%%script")
+_PYTHON_CELLS = ("%%time", "%%capture", "%%python", "%%prun")
+_ROW = re.compile(r"<tr[^>]*>(.*?)</tr>", re.DOTALL | re.IGNORECASE)
+_CELL = re.compile(r"<t[hd][^>]*>(.*?)(?=</?t[hdr])", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(r"<[^>]*>")
+
+
+@dataclass
+class _Text:
+    """Lines gathered from cells, each with its line in the file."""
+
+    lines: list[str] = field(default_factory=list)
+    at: list[int] = field(default_factory=list)
+
+    def add(self, line: str, at: int) -> None:
+        self.lines.append(line)
+        self.at.append(at)
+
+    def place(self, number: int) -> int:
+        """Return the line in the file of a gathered line (both from 1)."""
+        return self.at[number - 1] if 1 <= number <= len(self.at) else 1
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
+def read(source: Source) -> Reading:
+    """Read a notebook of format 3 or 4; every place is a line of the .ipynb file itself."""
+    try:
+        raw = source.text(SIZE_LIMIT)
+        book = json.loads(raw)
+        cells = book["cells"] if "cells" in book else book["worksheets"][0]["cells"]
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+        return Reading(ArtifactState.DAMAGED, f"not a notebook: {error}; save it again in Jupyter")
+    code, commands, printed, rows = _gather(cells[:CELLS], raw.split("\n"))
+
+    def place(line: int) -> Where:
+        return Where(source.path, line=code.place(line))
+
+    readings = [script.reading_of(str(code), source.path, place)]
+    readings.append(_moved(shell.reading_of(str(commands), source.path), commands, source.path))
+    if printed.lines and importlib.util.find_spec("ftdoctor.read.console") is not None:
+        from ftdoctor.read.console import read_console
+
+        log = read_console(memory_source(source.path, str(printed).encode()))
+        readings.append(_moved(log, printed, source.path))
+    return _joined(readings, rows)
+
+
+def _gather(cells: Sequence[Any], raw: list[str]) -> tuple[_Text, _Text, _Text, list[MetricRow]]:
+    """Return code, shell commands, output and loss tables, walking the raw lines alongside."""
+    code, commands, printed = _Text(), _Text(), _Text()
+    rows: list[MetricRow] = []
+    finder = _Finder(raw)
+    for cell in cells:
+        if not isinstance(cell, dict) or cell.get("cell_type") != "code":
+            continue
+        lines = _lines(cell.get("source", cell.get("input", "")))
+        positions = [finder.line(line) for line in lines]
+        python, shell_lines = _divided(lines)
+        for line, at in zip(python, positions, strict=True):
+            code.add(line, at)
+        for line, at in zip(shell_lines, positions, strict=True):
+            if line:
+                commands.add(line, at)
+        for output in cell.get("outputs") or []:
+            if isinstance(output, dict):
+                rows += _output(output, finder, printed)
+    return code, commands, printed, rows
+
+
+def _divided(lines: list[str]) -> tuple[list[str], list[str]]:
+    """Divide a cell into Python and shell commands, line by line; the other one's line is empty.
+
+    A cell that is no Python as a whole (another language's magic, prose) gives no Python.
+    """
+    magic = next((line.strip() for line in lines if line.strip()), "")
+    if magic.startswith(_SHELL_CELLS):
+        return [""] * len(lines), ["", *lines[1:]]
+    if magic.startswith("%%") and not magic.startswith(_PYTHON_CELLS):
+        return [""] * len(lines), [""] * len(lines)
+    python: list[str] = []
+    commands: list[str] = []
+    continued = False
+    for line in lines:
+        bare = line.lstrip()
+        command = continued or bare.startswith(("!", "%"))
+        shown = command or bare.startswith("?") or bare.endswith("?")
+        continued = command and line.rstrip().endswith("\\")
+        python.append(line[: len(line) - len(bare)] + "pass" if shown else line)
+        commands.append(bare.lstrip("!%") if command else "")
+    if parse("\n".join(python))[0] is None:
+        python = [""] * len(lines)
+    return python, commands
+
+
+def _lines(source: Any) -> list[str]:
+    text = "".join(map(str, source)) if isinstance(source, list) else str(source)
+    return text.split("\n")
+
+
+class _Finder:
+    """Finds the line of the file that holds a text, going forward only."""
+
+    def __init__(self, raw: list[str]) -> None:
+        self.raw = raw
+        self.position = 0
+
+    def line(self, text: str) -> int:
+        """Return the number of the next raw line that holds `text` encoded as JSON."""
+        wanted = json.dumps(text.strip(), ensure_ascii=False)[1:-1][:200]
+        escaped = json.dumps(text.strip())[1:-1][:200]
+        if wanted:
+            for number in range(self.position, min(len(self.raw), self.position + 400)):
+                if wanted in self.raw[number] or escaped in self.raw[number]:
+                    self.position = number
+                    break
+        return min(self.position + 1, max(len(self.raw), 1))
+
+
+def _output(output: dict[str, Any], finder: _Finder, printed: _Text) -> Iterator[MetricRow]:
+    """Gather an output's text; yield the rows of the Trainer's HTML table of losses."""
+    kind = output.get("output_type")
+    if kind in ("stream", "pyout") and "text" in output:
+        for line in _lines(output["text"]):
+            printed.add(line, finder.line(line))
+    elif kind in ("error", "pyerr"):
+        for line in _lines("\n".join(map(str, output.get("traceback") or []))):
+            printed.add(re.sub(r"\x1b\[[0-9;]*m", "", line), finder.line(line))
+    data = output.get("data")
+    if isinstance(data, dict) and "text/html" in data:
+        markup = "".join(_lines_joined(data["text/html"]))
+        if "<table" in markup:
+            yield from _table_rows(markup, finder)
+    elif isinstance(data, dict) and "text/plain" in data:
+        for line in _lines(data["text/plain"]):
+            printed.add(line, finder.line(line))
+
+
+def _lines_joined(value: Any) -> str:
+    return "".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _table_rows(markup: str, finder: _Finder) -> Iterator[MetricRow]:
+    """Yield the rows of a table with a column Step or Epoch and one of losses."""
+    at = finder.line("Training Loss")
+    header: list[str] = []
+    for row in _ROW.findall(markup)[:TABLE_ROWS]:
+        cells = [html.unescape(_TAG.sub("", c)).strip() for c in _CELL.findall(row + "</tr>")]
+        if not header:
+            header = [c.lower() for c in cells]
+            if not {"step", "epoch"} & set(header) or "training loss" not in header:
+                return
+            continue
+        values = dict(zip(header, map(_number, cells), strict=False))
+        step, epoch = values.pop("step", None), values.pop("epoch", None)
+        named = {_metric(name): v for name, v in values.items() if v is not None}
+        if named:
+            yield MetricRow(named, at, None if step is None else int(step), epoch)
+
+
+def _metric(column: str) -> str:
+    if column in _COLUMNS:
+        return _COLUMNS[column]
+    name = column.replace(" ", "_")
+    return name if name.startswith(("rewards", "logps", "logits")) else f"eval_{name}"
+
+
+def _number(text: str) -> float | None:
+    """Return a table cell as a number; "No log" and dashes give None."""
+    try:
+        value = float(text.replace(",", ""))
+    except ValueError:
+        return None
+    return value if not math.isinf(value) or "inf" in text.lower() else None
+
+
+def _moved(reading: Reading, text: _Text, path: str) -> Reading:
+    """Return a reading with line numbers of gathered text turned into lines of the notebook."""
+
+    def where(place: Where) -> Where:
+        return Where(path, line=text.place(place.line)) if place.line else Where(path)
+
+    def facts(found: tuple[Fact, ...]) -> tuple[Fact, ...]:
+        return tuple(replace(f, where=where(f.where)) for f in found)
+
+    def rows(found: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(replace(r, line=text.place(r.line) if r.line else 0) for r in found)
+
+    return replace(
+        reading,
+        metrics=rows(reading.metrics),
+        events=rows(reading.events),
+        lines=rows(reading.lines),
+        settings=facts(reading.settings),
+        facts=facts(reading.facts),
+    )
+
+
+def _joined(readings: list[Reading], rows: list[MetricRow]) -> Reading:
+    """Return one reading; a table of losses wins over the same losses printed."""
+    events: list[Event] = [e for r in readings for e in r.events]
+    lines: list[Line] = [item for r in readings for item in r.lines]
+    metrics = rows or [m for r in readings for m in r.metrics]
+    first = readings[0]
+    return Reading(
+        first.state,
+        first.reason,
+        taken=f"{first.taken}; {len(metrics)} logged rows",
+        metrics=tuple(metrics),
+        events=tuple(events),
+        lines=tuple(lines),
+        settings=tuple(f for r in readings for f in r.settings),
+        facts=tuple(f for r in readings for f in r.facts),
+        curve="console" if metrics else "",
+    )

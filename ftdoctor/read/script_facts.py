@@ -1,0 +1,510 @@
+"""What a script does besides prompts: labels, padding, paths, devices, saving, fragile indexing."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ftdoctor.read.code import UNKNOWN, Code, argparse_default, dotted, keyword
+
+Found = tuple[str, Any, int]  # fact name without `script.`, value, line
+_COLLATORS = re.compile(r"(?:^|\.)(DataCollator\w+|default_data_collator)$")
+_TRAINERS = re.compile(r"(?:^|\.)(\w*Trainer)$")
+_MASKING_KEYWORDS = {"assistant_only_loss", "completion_only_loss", "train_on_responses_only"}
+_DEVICE = re.compile(r"(?:cpu|mps|cuda(?::\d+)?|xla|npu(?::\d+)?|xpu)")
+_DATA_READERS = {
+    "load_from_disk", "read_json", "read_csv", "read_parquet", "from_json", "from_csv",
+}  # fmt: skip
+_ADAPTER_NAME = re.compile(r"adapter|lora|peft", re.IGNORECASE)
+_PATH_NAME = re.compile(r"path|dir|folder|checkpoint|ckpt|file|model|adapter", re.IGNORECASE)
+_TARGET_NAME = re.compile(r"(?i)label|target|answer|completion|response|summar|decoder|output")
+_MODEL_NAME = re.compile(
+    r"(?:^|[.\s=(])(?:model|base_model|inputs?|from_pretrained\(.*\))\.to$", re.DOTALL
+)
+_MACHINE = re.compile(r"is_available|is_built|device_count|platform|args|machine")
+_ANSWER_NAME = re.compile(
+    r"(?i)response|output|answer|generat|complet|predict|result|decoded|reply|\btext\b|^raw"
+)
+
+
+def facts_of(code: Code, role: str) -> Iterator[Found]:
+    """Yield (name without `script.`, value, line) for everything but prompts."""
+    if role in ("other", "data"):
+        return
+    parts = [_paths(code), _devices(code), _tokenizer(code), _fragile(code)]
+    if role == "train":
+        parts += [_labels(code), _training(code)]
+    for part in parts:
+        for name, value, line in part:
+            yield f"{role}.{name}", value, line
+
+
+# --- labels -----------------------------------------------------------------------------------
+
+
+def _labels(code: Code) -> Iterator[Found]:
+    """Yield `labels`: copied, masked, pad-masked, or the name of what masks the prompt."""
+    for node in ast.walk(code.tree):
+        if _copies_inputs(node):
+            yield "labels", "copied", node.lineno  # type: ignore[attr-defined]
+        elif _is_ignored_label(node):
+            kind = _masked_kind(code, node)
+            if kind:
+                yield "labels", kind, node.lineno  # type: ignore[attr-defined]
+    for name, call in code.calls():
+        last = name.rsplit(".", 1)[-1]
+        if last == "DataCollatorForCompletionOnlyLM":
+            yield "labels", "completion-only", call.lineno
+        elif last == "train_on_responses_only":
+            yield "labels", "responses-only", call.lineno
+        for word in _MASKING_KEYWORDS:
+            value = code.value(keyword(call, word))
+            if value is True:
+                yield "labels", word.replace("_loss", "").replace("_", "-"), call.lineno
+            elif value is False:
+                yield "labels", "unmasked-by-choice", call.lineno
+
+
+def _copies_inputs(node: ast.AST) -> bool:
+    """Say whether a node sets labels to the input ids themselves."""
+    if isinstance(node, ast.Assign):
+        return any(_is_labels(t) and _is_inputs(node.value, _owner(t)) for t in node.targets)
+    if isinstance(node, ast.Dict):
+        return any(
+            isinstance(k, ast.Constant) and k.value == "labels" and _is_inputs(v, "")
+            for k, v in zip(node.keys, node.values, strict=True)
+        )
+    if isinstance(node, ast.keyword):
+        return node.arg == "labels" and _is_inputs(node.value, "")
+    return False
+
+
+def _is_labels(node: ast.AST) -> bool:
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        return node.slice.value == "labels"
+    return isinstance(node, ast.Name) and node.id in ("labels", "label_ids", "target_ids")
+
+
+def _owner(node: ast.AST) -> str:
+    """Return the name that an element or attribute belongs to: `batch` of `batch["labels"]`."""
+    while isinstance(node, ast.Subscript | ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _is_inputs(node: ast.AST, owner: str) -> bool:
+    """Say whether an expression is the prompt's own input ids, copied or not.
+
+    `labels["input_ids"]` is the tokenised target of an encoder-decoder and no copy, unless
+    `labels` is the very dictionary (`owner`) that the labels go to.
+    """
+    for _ in range(4):
+        if isinstance(node, ast.Call):
+            name = dotted(node.func).rsplit(".", 1)[-1]
+            if name not in ("copy", "clone", "deepcopy", "list", "tensor", "detach"):
+                return False
+            method = isinstance(node.func, ast.Attribute) and not node.args
+            inner = node.func.value if isinstance(node.func, ast.Attribute) and method else None
+            node = inner or (node.args[0] if node.args else node.func)
+        elif isinstance(node, ast.ListComp) and isinstance(node.elt, ast.Call):
+            if not dotted(node.elt.func).endswith("copy"):
+                return False
+            node = node.generators[0].iter
+        elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+            node = node.value
+        else:
+            break
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        named = node.slice.value == "input_ids"
+    elif isinstance(node, ast.Attribute):
+        named = node.attr == "input_ids"
+    else:
+        return isinstance(node, ast.Name) and node.id in ("input_ids", "inputs_ids")
+    holder = _owner(node)
+    return named and (holder == owner or not _TARGET_NAME.search(holder))
+
+
+def _is_ignored_label(node: ast.AST) -> bool:
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return isinstance(node.operand, ast.Constant) and node.operand.value == 100
+    return (
+        isinstance(node, ast.Name | ast.Attribute)
+        and isinstance(getattr(node, "ctx", None), ast.Load)
+        and dotted(node).rsplit(".", 1)[-1].upper() in ("IGNORE_INDEX", "IGNORE_TOKEN_ID")
+    )
+
+
+def _masked_kind(code: Code, node: ast.AST) -> str:
+    """Return masked, pad-masked, or "" where -100 is only compared, defined or passed on."""
+    whole: ast.AST = node
+    for around in code.ancestors(node):
+        if isinstance(around, ast.Compare):
+            return ""
+        if isinstance(around, ast.stmt):
+            whole = around
+            break
+    if isinstance(whole, ast.Assign) and whole.value is node:
+        target = whole.targets[0]
+        if not isinstance(target, ast.Subscript):
+            return ""  # IGNORE_INDEX = -100
+        return "pad-masked" if _names_padding(target.slice) else "masked"
+    if isinstance(whole, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+        return ""
+    return "pad-masked" if _names_padding(whole) else "masked"
+
+
+def _names_padding(node: ast.AST) -> bool:
+    """Say whether a condition speaks of padding: pad ids, or the attention mask."""
+    words = " ".join(
+        getattr(n, "id", "") + getattr(n, "attr", "") + str(getattr(n, "value", ""))[:40]
+        for n in ast.walk(node)
+        if isinstance(n, ast.Name | ast.Attribute | ast.Constant)
+    )
+    prompt = re.search(r"(?i)prompt|source|instruction|user|question|\blen\b|response", words)
+    return bool(re.search(r"(?i)pad|attention_mask|\bmask\b", words)) and not prompt
+
+
+# --- training ---------------------------------------------------------------------------------
+
+
+def _training(code: Code) -> Iterator[Found]:
+    evaluates = None
+    for name, call in code.calls():
+        last = name.rsplit(".", 1)[-1]
+        found = _COLLATORS.search(name)
+        if found:
+            masked = code.value(keyword(call, "mlm")) is not False
+            mlm = found.group(1) == "DataCollatorForLanguageModeling" and masked
+            yield "collator", f"{found.group(1)}{' (mlm)' if mlm else ''}", call.lineno
+        found = _TRAINERS.search(name)
+        if found:
+            yield "trainer", found.group(1), call.lineno
+            given = keyword(call, "eval_dataset")
+            none = isinstance(given, ast.Constant) and given.value is None
+            evaluates = evaluates or (given is not None and not none)
+        if last in ("evaluate", "validate", "test") and "trainer" in name.lower():
+            evaluates = True
+        if last in ("enable_input_require_grads", "prepare_model_for_kbit_training"):
+            yield "input_require_grads", True, call.lineno
+        elif last == "gradient_checkpointing_enable":
+            yield "gradient_checkpointing", True, call.lineno
+        elif last == "train_test_split":
+            evaluates = evaluates if evaluates is not None else False
+    if evaluates is not None:
+        yield "evaluates", evaluates, 1
+    yield from _appended_eos(code)
+
+
+def _appended_eos(code: Code) -> Iterator[Found]:
+    """Yield `appends_eos` where the end token is put to text or ids."""
+    for node in ast.walk(code.tree):
+        if isinstance(node, ast.Call):
+            last = dotted(node.func).rsplit(".", 1)[-1]
+            ids = [a for a in node.args if _is_eos(a)]
+            if (last in ("append", "extend") and ids) or (
+                code.value(keyword(node, "add_eos_token")) is True
+            ):
+                yield "appends_eos", True, node.lineno
+        elif isinstance(node, ast.BinOp | ast.JoinedStr | ast.AugAssign):
+            parts = node.values if isinstance(node, ast.JoinedStr) else _sides(node)
+            if any(_is_eos(p.value if isinstance(p, ast.FormattedValue) else p) for p in parts):
+                yield "appends_eos", True, node.lineno
+        elif isinstance(node, ast.Assign) and _sets_add_eos(node):
+            yield "appends_eos", code.value(node.value) is True, node.lineno
+
+
+def _sets_add_eos(node: ast.Assign) -> bool:
+    return dotted(node.targets[0]).endswith(".add_eos_token")
+
+
+def _sides(node: ast.BinOp | ast.AugAssign) -> list[ast.expr]:
+    return [node.left, node.right] if isinstance(node, ast.BinOp) else [node.value]
+
+
+def _is_eos(node: ast.AST) -> bool:
+    if isinstance(node, ast.List) and len(node.elts) == 1:
+        node = node.elts[0]
+    if isinstance(node, ast.Attribute):
+        return node.attr in ("eos_token", "eos_token_id", "eos_id")
+    return isinstance(node, ast.Name) and bool(re.fullmatch(r"(?i)eos(_token)?(_id)?", node.id))
+
+
+# --- tokenizer --------------------------------------------------------------------------------
+
+
+def _tokenizer(code: Code) -> Iterator[Found]:
+    for node in ast.walk(code.tree):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
+            yield from _tokenizer_attribute(code, node, node.targets[0])
+    for name, call in code.calls():
+        last = name.rsplit(".", 1)[-1]
+        if last == "from_pretrained" and "Tokenizer" in name:
+            side = code.value(keyword(call, "padding_side"))
+            if isinstance(side, str):
+                yield "padding_side", side, call.lineno
+        elif last in ("add_special_tokens", "add_tokens") and call.args:
+            value = code.value(call.args[0])
+            yield "added_tokens", None if value is UNKNOWN else value, call.lineno
+        elif last in ("setup_chat_format", "clone_chat_template", "get_chat_template"):
+            yield "extends_vocabulary", True, call.lineno
+        elif last == "resize_token_embeddings":
+            yield "resizes_embeddings", True, call.lineno
+        elif name.endswith("tokenizer.save_pretrained"):
+            yield "saves_tokenizer", True, call.lineno
+
+
+def _tokenizer_attribute(code: Code, node: ast.Assign, target: ast.Attribute) -> Iterator[Found]:
+    source = node.value.attr if isinstance(node.value, ast.Attribute) else ""
+    if target.attr in ("pad_token", "pad_token_id") and "config" not in dotted(target.value):
+        if source.startswith("eos_token"):
+            yield "pad_token", "eos_token", node.lineno
+        elif source:
+            yield "pad_token", source, node.lineno
+        elif isinstance(value := code.value(node.value), str | int):
+            yield "pad_token", value, node.lineno
+    elif target.attr == "padding_side" and isinstance(side := code.value(node.value), str):
+        yield "padding_side", side, node.lineno
+    elif target.attr == "eos_token" and isinstance(value := code.value(node.value), str):
+        yield "eos_token", value, node.lineno
+
+
+# --- paths ------------------------------------------------------------------------------------
+
+
+def _paths(code: Code) -> Iterator[Found]:
+    """Yield model, adapter, data and output paths where their text is known without running."""
+    for name, call in code.calls():
+        for kind, node in _path_arguments(name, call):
+            value = code.value(node)
+            for path in value if isinstance(value, list) else [value]:
+                if isinstance(path, str) and 0 < len(path) < 400 and "\n" not in path:
+                    yield kind, path, _written_at(code, node)
+    yield from _path_constants(code)
+
+
+def _written_at(code: Code, node: ast.expr) -> int:
+    if isinstance(node, ast.Name) and len(bound := code.bound(node)) == 1:
+        return bound[0].line
+    return node.lineno
+
+
+def _path_arguments(name: str, call: ast.Call) -> Iterator[tuple[str, ast.expr]]:
+    last = name.rsplit(".", 1)[-1]
+    first = call.args[0] if call.args else None
+    if last == "from_pretrained":
+        if re.search(r"AutoPeft|PeftConfig", name) and first is not None:
+            yield "adapter_path", first
+        elif re.search(r"PeftModel", name) and len(call.args) > 1:
+            yield "adapter_path", call.args[1]
+        elif re.search(r"Tokenizer|Processor", name) and first is not None:
+            yield "tokenizer_path", first
+        elif re.search(r"Model|LM", name):
+            found = first if first is not None else keyword(call, "model_name")
+            if found is not None:
+                yield "model_path", found
+        adapter = keyword(call, "model_id")
+        if adapter is not None and "Peft" in name:
+            yield "adapter_path", adapter
+    elif last in ("load_adapter", "load_lora_adapter", "load_lora_weights") and first is not None:
+        yield "adapter_path", first
+    elif last in ("LLM", "pipeline", "Llama", "create_sampling_client"):
+        for word in ("model", "model_path", "base_model"):
+            if (found := keyword(call, word)) is not None:
+                yield "base_model" if word == "base_model" else "model_path", found
+        if last in ("LLM", "Llama") and first is not None:
+            yield "model_path", first
+    elif last in (
+        "save_pretrained",
+        "save_model",
+        "save_pretrained_merged",
+        "save_pretrained_gguf",
+    ):
+        if first is not None:
+            yield "output_path", first
+    elif (found := keyword(call, "output_dir")) is not None:
+        yield "output_path", found
+    yield from _data_arguments(last, name, call, first)
+
+
+def _data_arguments(
+    last: str, name: str, call: ast.Call, first: ast.expr | None
+) -> Iterator[tuple[str, ast.expr]]:
+    if last == "load_dataset" and (files := keyword(call, "data_files")) is not None:
+        inner = files.values if isinstance(files, ast.Dict) else [files]
+        yield from (("data_path", item) for item in inner)
+    elif first is not None and (last in _DATA_READERS or (name == "open" and _reads(call))):
+        yield "data_path", first
+
+
+def _reads(call: ast.Call) -> bool:
+    mode = call.args[1] if len(call.args) > 1 else keyword(call, "mode")
+    return mode is None or (isinstance(mode, ast.Constant) and "r" in str(mode.value))
+
+
+def _path_constants(code: Code) -> Iterator[Found]:
+    """Yield constants and defaults named like an adapter's path: a script may build on them."""
+    named: list[tuple[str, ast.expr]] = []
+    for scope, names in code.bindings.items():
+        if isinstance(scope, ast.Module | ast.ClassDef):
+            named += [(name, bound[-1].value) for name, bound in names.items() if len(bound) == 1]
+    for call in (c for n, c in code.calls() if n.endswith("add_argument")):
+        named += argparse_default(call)
+    for name, node in named:
+        if not (_ADAPTER_NAME.search(name) and _PATH_NAME.search(name)):
+            continue
+        if re.search(r"(?i)name|config|target|module|out", name):
+            continue
+        value = code.value(node)
+        if isinstance(value, str) and value and "\n" not in value:
+            yield "adapter_path", value, node.lineno
+
+
+# --- devices ----------------------------------------------------------------------------------
+
+
+def _devices(code: Code) -> Iterator[Found]:
+    """Yield devices written down without a look at what the machine has."""
+    found = [
+        (value, at.lineno)
+        for node in ast.walk(code.tree)
+        for value, at in _device_literals(code, node)
+        if not _is_conditional(code, at)
+    ]
+    elsewhere = any(value.startswith("cuda") for value, _ in found)
+    for value, line in found:
+        if not (value == "cpu" and elsewhere):  # a part moved aside, not where training runs
+            yield "device", value, line
+
+
+def _device_literals(code: Code, node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    if isinstance(node, ast.Assign):
+        names = [t.id if isinstance(t, ast.Name) else "" for t in node.targets]
+        if any(re.search(r"(?i)^_?device(_name)?$", name) for name in names):
+            yield from _device_text(node.value)
+    elif isinstance(node, ast.Call):
+        last = dotted(node.func).rsplit(".", 1)[-1]
+        moved = last == "to" and _MODEL_NAME.search(ast.unparse(node.func))
+        if node.args and (last == "device" or moved):
+            yield from _device_text(node.args[0])
+        for item in node.keywords:
+            if item.arg in ("device_map", "device"):
+                yield from _device_text(item.value)
+            elif item.arg in ("use_cpu", "no_cuda") and code.value(item.value) is True:
+                yield "cpu", item.value
+            elif item.arg == "use_mps_device" and code.value(item.value) is True:
+                yield "mps", item.value
+
+
+def _device_text(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
+    if isinstance(node, ast.Call) and dotted(node.func).endswith("device") and node.args:
+        node = node.args[0]
+    if isinstance(node, ast.Dict) and len(node.values) == 1:
+        node = node.values[0]
+    text = node.value if isinstance(node, ast.Constant) else None
+    if isinstance(text, str) and _DEVICE.fullmatch(text):
+        yield text, node
+
+
+def _is_conditional(code: Code, node: ast.expr) -> bool:
+    """Say whether a condition on the machine (`is_available`, `platform`) decides on a literal."""
+    return any(
+        isinstance(around, ast.If | ast.IfExp) and _MACHINE.search(ast.dump(around.test))
+        for around in code.ancestors(node)
+    ) or _is_fallback(code, node)
+
+
+def _is_fallback(code: Code, node: ast.expr) -> bool:
+    """Say whether a later conditional assignment replaces the literal: `device = "cpu"; if …`."""
+    for around in code.ancestors(node):
+        if isinstance(around, ast.Assign) and isinstance(around.targets[0], ast.Name):
+            name = around.targets[0].id
+            names = code.bindings.get(code.scope(around), {}).get(name, [])
+            return len(names) > 1
+    return False
+
+
+# --- fragile use of model output --------------------------------------------------------------
+
+
+def _fragile(code: Code) -> Iterator[Found]:
+    """Yield `unguarded_index` where an empty answer of the model would raise."""
+    for node in ast.walk(code.tree):
+        text = _fragile_text(node)
+        if text and not _is_guarded(code, node):
+            yield "unguarded_index", text, node.lineno  # type: ignore[attr-defined]
+
+
+def _fragile_text(node: ast.AST) -> str:
+    """Return the source of an expression that fails on empty text, or ""."""
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        index = node.slice.value
+        if not isinstance(index, int) or isinstance(index, bool):
+            return ""
+        inner = node.value
+        if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute):
+            method = inner.func.attr
+            fails = (method == "split" and (index >= 1 or not inner.args)) or (
+                method in ("splitlines", "findall")
+            )
+            subject = inner.func.value if method != "findall" else (inner.args or [inner])[-1]
+            if fails and _is_answer(subject):
+                return _source(node)
+        elif isinstance(inner, ast.Name) and _is_stripped_answer(inner) and index == 0:
+            return _source(node)
+    elif isinstance(node, ast.Call) and dotted(node.func) == "json.loads" and node.args:
+        return _source(node) if _is_answer(node.args[0]) else ""
+    return ""
+
+
+def _is_answer(node: ast.AST) -> bool:
+    """Say whether an expression is text that a model produced, by its names."""
+    return any(
+        _ANSWER_NAME.search(n.id if isinstance(n, ast.Name) else n.attr)
+        or (isinstance(n, ast.Attribute) and n.attr == "decode")
+        for n in ast.walk(node)
+        if isinstance(n, ast.Name | ast.Attribute)
+    )
+
+
+def _is_stripped_answer(node: ast.Name) -> bool:
+    return bool(re.fullmatch(r"(?i)(response|answer|reply|completion)(_text)?", node.id))
+
+
+def _is_guarded(code: Code, node: ast.AST) -> bool:
+    """Say whether a `try`, a condition or `if` around the expression looks at the same thing."""
+    names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+    inside: ast.AST = node
+    for around in code.ancestors(node):
+        if isinstance(around, ast.Try) and inside in around.body:
+            return True
+        if isinstance(around, ast.If | ast.IfExp | ast.While):
+            tested = {n.id for n in ast.walk(around.test) if isinstance(n, ast.Name)}
+            if tested & names:
+                return True
+        if isinstance(around, ast.BoolOp | ast.comprehension):
+            return True
+        if isinstance(around, ast.FunctionDef | ast.AsyncFunctionDef):
+            return _returns_early(around, names, getattr(node, "lineno", 0))
+        inside = around
+    return False
+
+
+def _returns_early(
+    function: ast.FunctionDef | ast.AsyncFunctionDef, names: set[str], line: int
+) -> bool:
+    for statement in ast.walk(function):
+        if isinstance(statement, ast.If) and statement.lineno < line:
+            tested = {n.id for n in ast.walk(statement.test) if isinstance(n, ast.Name)}
+            leaves = isinstance(statement.body[-1], ast.Return | ast.Continue | ast.Raise)
+            if tested & names and leaves:
+                return True
+    return False
+
+
+def _source(node: ast.AST) -> str:
+    try:
+        return ast.unparse(node)[:120]
+    except (ValueError, RecursionError):
+        return type(node).__name__

@@ -1,0 +1,188 @@
+"""Take secrets, addresses, user names and home folders out of text, counting what was removed."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+KEEP_ADDRESSES = frozenset({"127.0.0.1", "0.0.0.0", "255.255.255.255"})
+# Before these, four numbers with dots are a version (pip's lines on CUDA packages).
+VERSION_WORDS = ("nvidia", "version", "->", "cuda", "cudnn", "driver", "==")
+KEEP_HOSTS = frozenset({"localhost", "none", "null", "true", "false", "127.0.0.1", "0.0.0.0"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One thing to remove: texts one of which must occur, the pattern, and what takes its place.
+
+    `marks` are lower-case and searched first, because a substring search costs a fraction of a
+    pattern; the empty tuple means that the pattern is always tried.
+    """
+
+    kind: str
+    marks: tuple[str, ...]
+    pattern: re.Pattern[str]
+    replace: Callable[[re.Match[str]], str]
+
+
+def _all(text: str) -> Callable[[re.Match[str]], str]:
+    return lambda _: text
+
+
+def _keep_group(text: str) -> Callable[[re.Match[str]], str]:
+    """Replace everything but group 1."""
+    return lambda match: match.group(1) + text
+
+
+def _address(match: re.Match[str]) -> str:
+    text = match.group()
+    octets = text.split(".")
+    real = all(int(octet) < 256 for octet in octets)
+    before = match.string[max(0, match.start() - 80) : match.start()].lower()
+    if any(word in before for word in VERSION_WORDS):
+        return text
+    return "[ip]" if real and text not in KEEP_ADDRESSES else text
+
+
+def _host(match: re.Match[str]) -> str:
+    host = match.group(2)
+    if host.lower() in KEEP_HOSTS or host.isdigit():
+        return match.group()
+    return match.group(1) + "[host]"
+
+
+# Token shapes: the services' own documentation of their prefixes (github.blog 2021-04-05 on
+# ghp_/gho_/ghu_/ghs_/ghr_, AWS IAM unique identifiers for AKIA/ASIA, and so on).
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "private key",
+        ("private key",),
+        re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+                   re.DOTALL),
+        # The line count stays, so that line numbers go on being right.
+        lambda match: "[private key]" + "\n" * match.group().count("\n"),
+    ),
+    Rule(
+        "password in URL",
+        ("://",),
+        re.compile(r"(\b[a-zA-Z][\w+.-]*://)[^\s/:@'\"]+:[^\s/@'\"]+@"),
+        _keep_group("[password]@"),
+    ),
+    Rule(
+        "key",
+        ("hf_", "sk-", "akia", "asia", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_",
+         "glpat-", "xox", "tml-", "nvapi-", "aiza", "r8_", "pypi-", "dop_v1_"),
+        re.compile(
+            r"\bhf_[A-Za-z0-9]{20,}|\bsk-[A-Za-z0-9_-]{20,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
+            r"|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}"
+            r"|\bxox[abeoprs]-[\w-]{10,}|\btml-[A-Za-z0-9]{20,}|\bnvapi-[\w-]{20,}"
+            r"|\bAIza[\w-]{35}|\br8_[A-Za-z0-9]{30,}|\bpypi-[\w-]{40,}|\bdop_v1_[0-9a-f]{40,}"
+        ),
+        _all("[key]"),
+    ),
+    Rule(
+        "key",
+        ("bearer ", "authorization"),
+        re.compile(r"(?i)(\b(?:bearer|basic|authorization['\"]?\s*[:=])\s+['\"]?)[\w.~+/=-]{16,}"),
+        _keep_group("[key]"),
+    ),
+    Rule(
+        "key",
+        ("wandb", "api_key", "api-key", "apikey", "login"),
+        # A W&B key is 40 hex digits, as is a git commit: only near a word that says key.
+        re.compile(r"(?i)((?:wandb|api[_-]?key|login)[^\n]{0,60}?)(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])"),
+        _keep_group("[key]"),
+    ),
+    Rule(
+        "password",
+        ("password", "passwd", "secret", "api_key", "apikey", "access_token", "auth_token"),
+        re.compile(
+            r"(?i)(\b[\w.-]*(?:password|passwd|client_secret|secret_key|secret_access_key|api_?key"
+            r"|access_token|auth_token)['\"]?\s*[=:]\s*['\"]?)(?![$<{\[]|os\.|none\b|null\b|get)"
+            r"[^\s'\",;)]{8,}"
+        ),
+        _keep_group("[password]"),
+    ),
+    Rule(
+        "e-mail",
+        ("@",),
+        re.compile(r"(?<![\w.+-])(?!git@)[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b"),
+        _all("[email]"),
+    ),
+    Rule(
+        "address",
+        (),
+        # Not after == - v _ or a word: versions such as cudnn==8.9.2.26 have the same shape.
+        re.compile(r"(?<![\w.-])(?<!==)(?<!>=)(?<!<=)(?<!~=)\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)"),
+        _address,
+    ),
+    Rule(
+        "address",
+        ("fe80:", "fc", "fd", "2"),
+        re.compile(
+            r"(?i)(?<![\w:.])(?:fe80|f[cd][0-9a-f]{2}|2[0-9a-f]{3}):[0-9a-f:]*:[0-9a-f]{1,4}(?![\w:])"
+        ),
+        lambda match: "[ip]" if match.group().count(":") >= 3 or "::" in match.group()
+        else match.group(),
+    ),
+    Rule(
+        "home folder",
+        ("/home/", "/users/"),
+        re.compile(r"(?<![\w.~])/(?:home|Users)/[^/\s\"'\\:,;)\]}>*]+"),
+        _all("~"),
+    ),
+    Rule(
+        "home folder",
+        ("\\users\\",),
+        re.compile(r"(?i)\b[a-z]:\\{1,2}users\\{1,2}[^\\\s\"':,;]+"),
+        _all("~"),
+    ),
+    Rule(
+        "host",
+        ("host", "master_addr", "srun: error:"),
+        re.compile(
+            # torchrun's summary, JSON, environments and srun: not any sentence with "host:" in it.
+            r"(?im)(^\s*host\s+: |[\"']host(?:name)?[\"']: ?[\"']|\bhostname ?[:=] ?"
+            r"|\bmaster_addr ?[:=] ?[\"']?|srun: error: (?=[\w.-]+: tasks? ))([A-Za-z0-9][\w.-]*)"
+        ),
+        _host,
+    ),
+)  # fmt: skip
+
+
+class Redactor:
+    """Cleans text and keeps count, by kind, of what it removed."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def clean(self, text: str) -> str:
+        """Return the text without secrets, addresses and names of people's accounts."""
+        lowered = text.lower()
+        for rule in RULES:
+            if rule.marks and not any(mark in lowered for mark in rule.marks):
+                continue
+            text = rule.pattern.sub(partial(self._put, rule), text)
+        return text
+
+    def _put(self, rule: Rule, match: re.Match[str]) -> str:
+        replaced = rule.replace(match)
+        if replaced != match.group():
+            self.counts[rule.kind] += 1
+        return replaced
+
+    def clean_value(self, value: Any, depth: int = 20) -> Any:
+        """Clean every text inside nested lists and mappings; keys are left as they are."""
+        if isinstance(value, str):
+            return self.clean(value)
+        if depth <= 0:
+            return value
+        if isinstance(value, dict):
+            return {key: self.clean_value(inner, depth - 1) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.clean_value(inner, depth - 1) for inner in value]
+        return value

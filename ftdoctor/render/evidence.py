@@ -1,0 +1,295 @@
+"""The account of a diagnosis in rows: evidence per cause, quotes, causal chain, gaps by file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from ftdoctor.model import (
+    Artifact,
+    ArtifactState,
+    Diagnosis,
+    Fact,
+    Finding,
+    RankedCause,
+    State,
+    Unchecked,
+    Unseen,
+    Weight,
+)
+from ftdoctor.render import text as words
+
+ROWS = 8  # evidence rows of one sign in a card; the rest is summed up in one row
+UNSEEN_ROWS = 4
+SOURCES = 3
+EXPLAINED = 0.3  # decibans; less than this is not worth a row
+CHAIN = 6
+CARDS = 7
+QUOTES = 4
+QUOTE_LINES = 14
+QUOTE_WIDTH = 240
+INLINE = 60  # a quoted value longer than this is not shown beside its place
+
+Weighed = tuple[Weight, Finding]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A place, and the value that was read there if it is short."""
+
+    place: str
+    quote: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One piece of evidence: sign ▲ ▼ ○ with its word, sentence, weight in words, sources."""
+
+    sign: str
+    word: str
+    tone: str
+    text: str
+    weight: str
+    sources: tuple[Source, ...] = ()
+    more: int = 0
+    need: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """Lines of the run's files, as a figure."""
+
+    place: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One box of the causal chain."""
+
+    label: str
+    text: str
+    root: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Files that are missing, the checks that they would allow, and the causes those bear on."""
+
+    files: str
+    checks: tuple[str, ...]
+    causes: int
+
+
+def shown(d: Diagnosis) -> tuple[RankedCause, ...]:
+    """Return the causes that get a card."""
+    return tuple(c for c in d.causes if c.probability >= words.SHOWN)[:CARDS]
+
+
+def numbered(d: Diagnosis) -> dict[str, int]:
+    """Return the number of each cause that has a card, by id."""
+    return {cause.id: index for index, cause in enumerate(shown(d), 1)}
+
+
+def shown_advice(d: Diagnosis) -> tuple[RankedCause, ...]:
+    """Return the weak practice that is likelier there than not worth a word."""
+    return tuple(c for c in d.advice if c.probability >= words.POSSIBLE)[:CARDS]
+
+
+def second_cause(d: Diagnosis) -> RankedCause | None:
+    """Return the next independent root cause that is at least probable, if there is one."""
+    return next(
+        (c for c in d.causes[1:CARDS] if c.probability >= words.PROBABLE and not c.beneath), None
+    )
+
+
+def supporting(d: Diagnosis, cause: RankedCause) -> list[Weighed]:
+    """Return the weights for a cause with their findings, strongest first."""
+    return _weighed(d, [w for w in cause.weights if w.role in ("for", "risk") and w.decibans > 0])
+
+
+def opposing(d: Diagnosis, cause: RankedCause) -> list[Weighed]:
+    """Return the weights against a cause with their findings, strongest first."""
+    return _weighed(d, [w for w in cause.weights if w.role != "explained" and w.decibans < 0])
+
+
+def _weighed(d: Diagnosis, weights: Iterable[Weight]) -> list[Weighed]:
+    found = [(w, d.finding(w.symptom) or _unknown(w.symptom)) for w in weights]
+    return sorted(found, key=lambda pair: -abs(pair[0].decibans))
+
+
+def _unknown(symptom: str) -> Finding:
+    return Finding(symptom, symptom, State.PRESENT, symptom.replace("-", " "))
+
+
+def rows(d: Diagnosis, cause: RankedCause) -> list[Row]:
+    """Return a card's evidence: for, against, explained away, not seen."""
+    explained = _weighed(d, [w for w in cause.weights if w.role == "explained"])
+    return [
+        *_signed_rows(supporting(d, cause)),
+        *_signed_rows(opposing(d, cause)),
+        *_explained_rows(d, cause, explained),
+        *(_unseen_row(d, u) for u in sorted(cause.unseen, key=_reach)[:UNSEEN_ROWS]),
+        *_further_unseen(cause),
+    ]
+
+
+def _signed_rows(weighed: Sequence[Weighed]) -> list[Row]:
+    found = [_signed_row(*pair) for pair in weighed[:ROWS]]
+    rest = weighed[ROWS:]
+    if rest:
+        total = sum(w.decibans for w, _ in rest)
+        summed = f"{words.plural(len(rest), 'smaller finding')} together"
+        found.append(replace(found[-1], text=summed, weight=words.signed(total), sources=()))
+    return found
+
+
+def _signed_row(weight: Weight, finding: Finding) -> Row:
+    sources, more = sources_of(finding.facts)
+    sign, word, tone = ("▲", "for", "bad") if weight.decibans >= 0 else ("▼", "against", "ok")
+    if weight.role == "risk":
+        word = "risk" if weight.decibans >= 0 else "less risk"
+    return Row(sign, word, tone, told(finding), words.signed(weight.decibans), sources, more)
+
+
+def told(finding: Finding) -> str:
+    """Return what was seen as a sentence; a name such as `grad_norm` keeps its small letter."""
+    text = finding.text or finding.title
+    return text[:1].upper() + text[1:] if text.partition(" ")[0].isalpha() else text
+
+
+def _explained_rows(d: Diagnosis, cause: RankedCause, explained: Sequence[Weighed]) -> list[Row]:
+    total = sum(w.decibans for w, _ in explained)
+    if abs(total) < EXPLAINED:
+        return []
+    other = [f"{len(explained) - 2} more"] if len(explained) > 2 else []
+    titles = words.listed([*(_lower(f.title) for _, f in explained[:2]), *other])
+    number = numbered(d).get(cause.explained_by)
+    if total < 0:
+        who = f"Cause {number} already accounts" if number else "Other causes account"
+        return [Row("▼", "explained", "ok", f"{who} for: {titles}", words.signed(total))]
+    text = f"Made likelier by evidence on other causes: {titles}"
+    return [Row("▲", "indirect", "bad", text, words.signed(total))]
+
+
+def _reach(unseen: Unseen) -> float:
+    return -max(abs(unseen.if_present), abs(unseen.if_absent))
+
+
+def _unseen_row(d: Diagnosis, unseen: Unseen) -> Row:
+    titles = {f.symptom: f.title for f in (*d.unchecked, *d.findings)}
+    title = titles.get(unseen.symptom, unseen.symptom)
+    weight = f"{words.signed(unseen.if_present)} or {words.signed(unseen.if_absent)}"
+    need = words.listed(unseen.missing[:3], "or") if unseen.missing else ""
+    return Row("○", "not seen", "muted", title, weight, need=need)
+
+
+def _further_unseen(cause: RankedCause) -> list[Row]:
+    rest = len(cause.unseen) - UNSEEN_ROWS
+    if rest <= 0:
+        return []
+    return [
+        Row("○", "not seen", "muted", f"{words.plural(rest, 'further check')} of less weight", "")
+    ]
+
+
+def sources_of(facts: Sequence[Fact]) -> tuple[tuple[Source, ...], int]:
+    """Return the first places of some facts, each once, and how many more there are."""
+    found = list(dict.fromkeys(Source(str(f.where), _inline(f)) for f in facts))
+    return tuple(found[:SOURCES]), max(len(found) - SOURCES, 0)
+
+
+def _inline(fact: Fact) -> str:
+    """Return `fp16=True`, a short line of a log, or nothing if the value is long or nested."""
+    value = fact.value
+    if value is None or isinstance(value, list | dict | tuple):
+        return ""
+    if not isinstance(value, str):
+        return f"{fact.name}={words.number(value)}" if fact.name else words.number(value)
+    if len(value) > INLINE or "\n" in value or not value.strip():
+        return ""
+    return value if " " in value or not fact.name else f"{fact.name}={value}"
+
+
+def quotes_of(findings: Iterable[Finding]) -> list[Quote]:
+    """Return what the run's files say literally: log lines and tracebacks before settings."""
+    facts = [fact for finding in findings for fact in finding.facts]
+    long = [f for f in facts if isinstance(f.value, str) and (" " in f.value or "\n" in f.value)]
+    short = [f for f in facts if f not in long and _inline(f)]
+    found = [
+        Quote(str(f.where), words.last_lines(f.value if f in long else _inline(f),
+                                             QUOTE_LINES, QUOTE_WIDTH))
+        for f in (*long, *short)
+    ]  # fmt: skip
+    return list(dict.fromkeys(found))[:QUOTES]
+
+
+def chain(d: Diagnosis) -> list[Link]:
+    """Return how it failed, from the root cause to what the user noticed; empty if too little."""
+    if not d.causes or d.causes[0].probability < words.POSSIBLE:
+        return []
+    top = d.causes[0]
+    dated = sorted(
+        (f for w, f in supporting(d, top) if f.span is not None and w.role == "for"),
+        key=lambda f: f.span.step if f.span else 0,
+    )
+    links = [Link("root cause", top.title, root=True)]
+    links += [Link(_steps(f), _lower(f.title)) for f in dated]
+    links += [Link("which led to", _lower(c.title)) for c in d.causes[1:] if c.beneath == top.id]
+    if d.run.ending in ("crashed", "killed") and d.run.steps_done is not None:
+        links.append(Link(f"step {d.run.steps_done:,}", f"the run {_ended(d.run.ending)}"))
+    elif len(links) < 3:
+        links += [Link("can lead to", _lower(title)) for title in top.leads_to[:2]]
+    return links[: CHAIN - 1] + links[-1:] if len(links) > CHAIN else links if links[1:] else []
+
+
+def _ended(ending: str) -> str:
+    return "is killed" if ending == "killed" else "crashes"
+
+
+def _steps(finding: Finding) -> str:
+    span = finding.span
+    assert span is not None  # only dated findings are asked
+    if span.until is None:
+        return f"step {span.step:,} on"
+    return (
+        f"step {span.step:,}"
+        if span.until == span.step
+        else f"step {span.step:,} to {span.until:,}"
+    )
+
+
+def _lower(title: str) -> str:
+    """Return a title as part of a sentence; an acronym keeps its capitals."""
+    first = title.partition(" ")[0]
+    return title[:1].lower() + title[1:] if first == first.capitalize() else title
+
+
+def gaps(unchecked: Sequence[Unchecked]) -> list[Gap]:
+    """Group what could not be checked by the files that would allow it, most causes first."""
+    groups: dict[tuple[str, ...], list[Unchecked]] = {}
+    for item in unchecked:
+        groups.setdefault(item.missing, []).append(item)
+    found = [
+        Gap(
+            words.listed(missing[:4], "or") if missing else "",
+            tuple(dict.fromkeys(u.title for u in group)),
+            len({cause for u in group for cause in u.causes}),
+        )
+        for missing, group in groups.items()
+    ]
+    return sorted(found, key=lambda gap: (-gap.causes, gap.files))
+
+
+_ORDER = (
+    ArtifactState.DAMAGED,
+    ArtifactState.UNKNOWN,
+    ArtifactState.SKIPPED,
+    ArtifactState.PARTIAL,
+    ArtifactState.READ,
+)
+
+
+def files(artifacts: Iterable[Artifact]) -> list[Artifact]:
+    """Return files in the order in which they need attention: damaged ones first."""
+    return sorted(artifacts, key=lambda a: (_ORDER.index(a.state), a.path))

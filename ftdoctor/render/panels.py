@@ -1,0 +1,155 @@
+"""Check and shape the panels of a diagnosis: a closed set of kinds; the rest is a plain table.
+
+Kinds and their data:
+
+- `tokens`: `tokens` (list of {text, label, special, eos, turn}), `source`, `row`
+- `lengths`: `edges` (n + 1 numbers), `counts` (n numbers), `limit` (number or null)
+- `labels`: `counts` (mapping from label to count)
+- `cost`: mapping from figure to value
+
+Any panel may carry `proves`, a list of symptom ids: it is then the figure of a cause that rests
+on one of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ftdoctor.model import Diagnosis, Panel, RankedCause
+from ftdoctor.render import text as words
+from ftdoctor.render.evidence import supporting
+
+TOKENS = 220
+BARS = 24
+LABELS = 14
+TABLE = 30
+_STAGES = {"tokens": ("tokenizer", "template"), "lengths": (), "labels": (), "cost": ()}
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token: its text with spaces made visible, and the words that describe its colour."""
+
+    text: str
+    tone: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar: its name, count in words, share of the longest in percent, and whether it is red."""
+
+    name: str
+    count: str
+    share: float
+    bad: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A panel ready for the page; `kind` chooses the template's block."""
+
+    kind: str
+    title: str
+    tokens: tuple[Token, ...] = ()
+    bars: tuple[Bar, ...] = ()
+    table: tuple[tuple[str, str], ...] = ()
+    note: str = ""
+
+
+def view(panel: Panel) -> View:
+    """Return a panel's view; data that do not fit their kind become a plain table."""
+    shape = {"tokens": _tokens, "lengths": _lengths, "labels": _labels}.get(panel.kind)
+    try:
+        found = shape(panel) if shape else None
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
+        found = None
+    return found or _plain(panel)
+
+
+def proves(d: Diagnosis, panel: Panel, cause: RankedCause) -> bool:
+    """Say whether a panel shows what a cause rests on: it says so, or its kind fits the stage."""
+    told = panel.data.get("proves")
+    if isinstance(told, list | tuple):
+        return any(f.symptom in told for _, f in supporting(d, cause))
+    return cause.stage in _STAGES.get(panel.kind, ())
+
+
+def _tokens(panel: Panel) -> View:
+    given = list(panel.data["tokens"])
+    source = words.one_line(str(panel.data.get("source", "")), 120)
+    row = panel.data.get("row")
+    told = f"From `{source}`" + (f", row {row}" if row is not None else "") if source else ""
+    if len(given) > TOKENS:
+        told += f"; the first {TOKENS // 2} and last {TOKENS // 2} of {len(given):,} tokens"
+        gap: dict[str, Any] = {"text": " … "}
+        given = [*given[: TOKENS // 2], gap, *given[-TOKENS // 2 :]]
+    return View("tokens", panel.title, tokens=tuple(_token(t) for t in given), note=told)
+
+
+def _token(token: Mapping[str, Any]) -> Token:
+    text = words.clip(words.clean(str(token["text"])), 40)
+    text = text.replace("\n", "↵").replace("\t", "⇥")
+    described = [
+        word
+        for key, word in (("eos", "end of text"), ("turn", "turn marker"), ("special", "special"))
+        if token.get(key)
+    ]
+    trained = bool(token.get("label"))
+    tone = "eos" if token.get("eos") else "special" if described else ""
+    title = ", ".join([*described, "trained on" if trained else "not trained on"])
+    return Token(text, f"{tone} {'trained' if trained else 'masked'}".strip(), title)
+
+
+def _lengths(panel: Panel) -> View:
+    edges = [float(e) for e in panel.data["edges"]]
+    counts = [int(c) for c in panel.data["counts"]]
+    given = panel.data.get("limit")
+    limit = float(given) if given is not None else math.inf
+    if len(edges) != len(counts) + 1 or not counts or not all(map(math.isfinite, edges)):
+        raise ValueError("edges and counts do not fit")
+    merge = -(-len(counts) // BARS)
+    starts = range(0, len(counts), merge)
+    sums = [sum(counts[i : i + merge]) for i in starts]
+    most = max(*sums, 1)
+    bars = tuple(
+        Bar(
+            f"{edges[i]:,.0f}–{edges[min(i + merge, len(counts))]:,.0f}",
+            f"{total:,}",
+            round(100 * total / most, 1),
+            bad=edges[min(i + merge, len(counts))] > limit,
+        )
+        for i, total in zip(starts, sums, strict=True)
+    )
+    note = "Tokens per example."
+    if limit < math.inf:
+        note += f" Red: beyond the limit of {limit:,.0f} tokens."
+    return View("bars", panel.title, bars=bars, note=note)
+
+
+def _labels(panel: Panel) -> View:
+    counts = {str(k): int(v) for k, v in panel.data["counts"].items()}
+    if not counts:
+        raise ValueError("no labels")
+    total = max(sum(counts.values()), 1)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    most = max(ordered[0][1], 1)
+    bars = tuple(
+        Bar(words.one_line(name, 40), f"{n:,} ({n / total:.0%})", round(100 * n / most, 1))
+        for name, n in ordered[:LABELS]
+    )
+    rest = len(ordered) - LABELS
+    note = f"{words.plural(rest, 'rarer label')} not shown." if rest > 0 else ""
+    return View("bars", panel.title, bars=bars, note=note)
+
+
+def _plain(panel: Panel) -> View:
+    rows = [
+        (words.one_line(str(key).replace("_", " "), 60), words.one_line(words.number(value), 300))
+        for key, value in list(panel.data.items())[:TABLE]
+        if key != "proves"
+    ]
+    return View("table", panel.title, table=tuple(rows))
