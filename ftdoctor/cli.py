@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,6 +43,16 @@ SignaturesOption = Annotated[
 ChooseOption = Annotated[
     str, typer.Option("--run", metavar="NAME", help="Which run, if the place holds several.")
 ]
+
+
+def _added_file(name: str, text: str, metavar: str = "FILE") -> Any:
+    """Return an option that takes a file from outside the run."""
+    return typer.Option(
+        name, metavar=metavar, exists=True, dir_okay=False, help=text, rich_help_panel=ADDED
+    )
+
+
+ADDED = "Evidence from outside the run"
 
 
 def main() -> None:
@@ -89,6 +99,37 @@ def diagnose(
     ] = False,
     signatures: SignaturesOption = None,
     choose: ChooseOption = "",
+    production: Annotated[
+        Path | None,
+        _added_file("--production-sample", "Requests as they come in production (JSONL, CSV)."),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        _added_file("--baseline", "Scores of the base model on the same rows.", "EVAL.json"),
+    ] = None,
+    benchmark: Annotated[
+        Path | None,
+        _added_file("--benchmark", "Items of a benchmark, to look for in the training rows."),
+    ] = None,
+    gold: Annotated[
+        Path | None,
+        _added_file("--ground-truth", "True labels for some inputs of the training rows."),
+    ] = None,
+    price: Annotated[
+        float | None,
+        typer.Option(
+            "--price-per-device-hour", metavar="X", min=0, rich_help_panel=ADDED,
+            help="Your price of one device for one hour, to put a cost on the run.",
+        ),
+    ] = None,
+    observed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--observed", metavar="ID", rich_help_panel=ADDED,
+            help="An outcome that you know of, as never-stops or not:never-stops; may be given "
+            "more than once. `ftdoctor explain --observations` lists them.",
+        ),
+    ] = None,
 ) -> None:
     """Name the root causes of a failed run and write one HTML report.
 
@@ -99,7 +140,17 @@ def diagnose(
     from ftdoctor.diagnose import Options
     from ftdoctor.diagnose import diagnose as run_diagnosis
 
-    options = Options(tuple(signatures or ()), choose, time.time())
+    files = {
+        "production": production, "baseline": baseline, "benchmark": benchmark, "gold": gold
+    }  # fmt: skip
+    options = Options(
+        signatures=tuple(signatures or ()),
+        choose=choose,
+        now=time.time(),
+        added=tuple((role, path) for role, path in files.items() if path is not None),
+        observed=tuple(observed or ()),
+        price=price,
+    )
     with _working(f"Reading {run}"):
         diagnosis = run_diagnosis(run, options)
         if as_json:
@@ -180,14 +231,24 @@ def evaluate(
 
 @app.command()
 def explain(
-    name: Annotated[str, typer.Argument(metavar="ID", help="A cause or symptom.")],
+    name: Annotated[str, typer.Argument(metavar="[ID]", help="A cause or symptom.")] = "",
+    observations: Annotated[
+        bool, typer.Option("--observations", help="List the outcomes that --observed takes.")
+    ] = False,
     signatures: SignaturesOption = None,
 ) -> None:
     """Explain a cause or symptom: how it shows, why, and what to do."""
     from ftdoctor.explain import explain as explain_entry
     from ftdoctor.library import load
+    from ftdoctor.observations import render_outcomes
 
-    typer.echo(explain_entry(load(tuple(signatures or ())), name))
+    library = load(tuple(signatures or ()))
+    if observations:
+        typer.echo(render_outcomes(library))
+    elif name:
+        typer.echo(explain_entry(library, name))
+    else:
+        raise typer.BadParameter("give an ID, or --observations", param_hint="ID")
 
 
 @signatures_app.command("list")

@@ -12,6 +12,7 @@ from ftdoctor.curves import thin
 from ftdoctor.detect.engine import detect_all
 from ftdoctor.fixes import edit_for, fix_text
 from ftdoctor.library import load
+from ftdoctor.observations import observations
 from ftdoctor.model import (
     ArtifactState,
     Curve,
@@ -49,34 +50,43 @@ USEFUL_BITS = 0.01  # a check that settles less than this is not worth anybody's
 class Options:
     """What the caller may add: signature folders, the run to choose, the time to judge expiry by.
 
-    `now` is in Unix seconds.
+    `now` is in Unix seconds. `added` are files outside the run, each with its role: production,
+    benchmark, gold (ground truth) or baseline. `observed` are outcomes that the user knows of, as
+    `never-stops` or `not:never-stops`. `price` is money per device hour, in the user's currency.
     """
 
     signatures: tuple[Path, ...] = ()
     choose: str = ""
     now: float | None = None
+    added: tuple[tuple[str, Path], ...] = ()
+    observed: tuple[str, ...] = ()
+    price: float | None = None
 
 
 def diagnose(path: str | Path, options: Options | None = None) -> Diagnosis:
     """Diagnose one run folder, file or archive.
 
-    Raises UnreadableRunError if nothing there can be read, SignatureError for a wrong signature.
+    Raises UnreadableRunError if nothing there can be read, SignatureError for a wrong signature,
+    FtdoctorError for an added file that is not there or an outcome that nobody knows.
     """
+    options = options or Options()
+    library = load(options.signatures)
+    return diagnose_run(gather(path, options, library), library)
+
+
+def gather(path: str | Path, options: Options, library: Library) -> Run:
+    """Read a run with everything that the caller adds to it."""
     from ftdoctor.read import Options as ReadOptions
     from ftdoctor.read import read_run
 
-    options = options or Options()
-    library = load(options.signatures)
-    run = read_run(path, options=ReadOptions(choose=options.choose or None))
-    return diagnose_run(_at(run, options.now), library)
-
-
-def _at(run: Run, now: float | None) -> Run:
-    """Add the time of the diagnosis to the run's facts: detectors have no clock of their own."""
-    if now is None:
-        return run
-    told = Fact("run.now", now, Where("the clock of this diagnosis"))
-    return replace(run, facts={**run.facts, "run.now": (told,)})
+    told = observations(options.observed, library)
+    run = read_run(path, options=ReadOptions(options.choose or None, options.added))
+    facts = dict(run.facts) | {fact.name: (fact,) for fact in told}
+    if options.now is not None:  # detectors have no clock of their own
+        facts["run.now"] = (Fact("run.now", options.now, Where("the clock of this diagnosis")),)
+    if options.price is not None:
+        facts["run.price"] = (Fact("run.price", options.price, Where("--price-per-device-hour")),)
+    return replace(run, facts=facts)
 
 
 def diagnose_run(run: Run, library: Library) -> Diagnosis:

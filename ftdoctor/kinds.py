@@ -13,6 +13,8 @@ from ftdoctor.read.source import Source, decode
 HEAD = 16 << 10  # bytes looked at to tell a file's kind
 LOG_WINDOW = 256 << 10  # bytes of a text searched for the marks of a training log
 LFS_MARK = b"version https://git-lfs"
+PAGE_LIMIT = 32 << 20  # bytes of a saved page searched for a table of losses
+PROGRESS_COLUMN = re.compile(rb"<th[^<>]*>\s*(?:Training Loss|train_loss|loss)\s*<", re.IGNORECASE)
 
 
 class Peek:
@@ -202,6 +204,14 @@ def _parquet_generations(peek: Peek) -> bool:
     )
 
 
+def _progress_page(peek: Peek) -> bool:
+    # An exported notebook begins with half a megabyte of style sheets: the whole page is searched.
+    if not peek.name.endswith((".html", ".htm")) or peek.source.size > PAGE_LIMIT:
+        return False
+    with peek.source.open() as stream:
+        return bool(PROGRESS_COLUMN.search(stream.read(PAGE_LIMIT)))
+
+
 def _generations(peek: Peek) -> bool:
     from ftdoctor.read.data import looks_like_generations
 
@@ -252,6 +262,12 @@ def _settings(peek: Peek) -> bool:
         return False
     keys = peek.keys or (peek.yaml_keys if peek.name.endswith((".yaml", ".yml")) else frozenset())
     return len(SETTING_KEYS & keys) >= 2
+
+
+def _tokenizer_config(peek: Peek) -> bool:
+    # BERT-like config.json files name a tokenizer_class too.
+    marks = {"tokenizer_class", "added_tokens_decoder"} & peek.keys
+    return bool(marks) and not _model_config(peek)
 
 
 def _model_config(peek: Peek) -> bool:
@@ -422,6 +438,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("shell", "shell:read", SHELL_NAMES),
     Kind("requirements", "requirements:read", REQUIREMENTS_NAMES, evidence=False),
     Kind("model-card", "card:read_card", ("readme.md",), evidence=False),
+    Kind("html-table", "tables:read_html", (), _progress_page),
     Kind("media", names=MEDIA_NAMES, why="picture, document or patch", evidence=False),
     Kind("script", "script:read", (), line_has(r"\A#!.*python")),
     Kind("shell", "shell:read", (), line_has(r"\A#!.*sh\r?$")),
@@ -462,7 +479,7 @@ KINDS: tuple[Kind, ...] = (
         "tokenizer-config",
         "tokenizer:read_tokenizer_config",
         ("tokenizer_config.json",),
-        has_any("tokenizer_class", "added_tokens_decoder"),
+        _tokenizer_config,
     ),
     Kind(
         "tokenizer", "tokenizer:read_tokenizer", ("tokenizer.json",), has("added_tokens", "model")

@@ -29,7 +29,7 @@ _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 _SYMPTOM_KEYS = {
     "symptom", "title", "detect", "with", "all", "any", "not", "leak", "group", "source",
-    "false_positives", "status", "examples", "replaces",
+    "false_positives", "told", "status", "examples", "replaces",
 }  # fmt: skip
 _CAUSE_KEYS = {
     "cause", "title", "stage", "severity", "prior", "risk", "shows", "leads_to", "excludes",
@@ -211,6 +211,7 @@ def _symptom(document: _Document) -> Symptom:
         leak=_probability(document, ("leak",), data.get("leak", 0.5)),
         group=_get(document, "group", str, ""),
         source=_get(document, "source", str, ""),
+        told=_get(document, "told", str, ""),
         status=_enum(document, "status", Status, Status.STABLE),
         false_positives=_get(document, "false_positives", str, ""),
         examples=tuple(_get(document, "examples", list, [])),

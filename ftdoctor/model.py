@@ -237,7 +237,8 @@ class Symptom:
     """Something that can be seen in a run: a condition, and how often it is seen without a cause.
 
     `leak` is P(symptom | no known cause). Of the symptoms of one `group` only the strongest counts.
-    `source` says where thresholds come from. `file` and `line` locate the definition.
+    `source` says where thresholds come from. `told` is the outcome by which a user who has seen it
+    may state it (`--observed`). `file` and `line` locate the definition.
     """
 
     id: str
@@ -246,6 +247,7 @@ class Symptom:
     leak: float
     group: str = ""
     source: str = ""
+    told: str = ""
     status: Status = Status.STABLE
     false_positives: str = ""
     examples: tuple[Mapping[str, Any], ...] = ()
@@ -520,6 +522,11 @@ class Diagnosis:
     def finding(self, symptom: str) -> Finding | None:
         """Return the finding on one symptom, or None if it was not looked for."""
         return next((f for f in self.findings if f.symptom == symptom), None)
+
+    def _repr_html_(self) -> str:
+        from ftdoctor.render.html import render_cell
+
+        return render_cell(self)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for `json.dumps`; non-finite numbers become strings (NaN, Infinity)."""

@@ -64,7 +64,10 @@ def _labels(run: Run) -> Panel | None:
 
 
 def cost(run: Run, onset: Span | None) -> Panel | None:
-    """Return tokens, device hours, and the part spent after the onset; None without a duration."""
+    """Return tokens, device hours, money if a price was given, and what came after the onset.
+
+    None without a duration. Money is in the currency of the price (`run.price`, per device hour).
+    """
     figures = dict(_cost_figures(run, onset))
     return Panel("cost", "What the run used", figures) if "hours" in figures else None
 
@@ -77,15 +80,36 @@ def _cost_figures(run: Run, onset: Span | None) -> Iterator[tuple[str, Any]]:
     count = int(devices.value) if devices and isinstance(devices.value, int | float) else 1
     yield "hours", round(seconds / 3600, 3)
     yield "devices", count
-    yield "device_hours", round(seconds / 3600 * count, 3)
+    price = run.fact("run.price")
+    hours = seconds / 3600 * count
+    yield "device_hours", round(hours, 3)
+    if price is not None:
+        yield "cost", round(hours * float(price.value), 2)
     tokens = run.series("num_tokens")
     if tokens is not None and len(tokens):
         yield "tokens", int(tokens.values[-1])
+    elif estimate := _estimated_tokens(run):
+        yield "tokens_estimated", estimate
     steps = run.fact("progress.global_step")
     if onset is not None and steps and isinstance(steps.value, int | float) and steps.value > 0:
         after = max(0.0, 1 - onset.step / float(steps.value))
         yield "share_after_onset", round(after, 3)
-        yield "device_hours_after_onset", round(seconds / 3600 * count * after, 3)
+        yield "device_hours_after_onset", round(hours * after, 3)
+        if price is not None:
+            yield "cost_after_onset", round(hours * after * float(price.value), 2)
+
+
+def _estimated_tokens(run: Run) -> int | None:
+    """Return tokens of the sampled training rows, times all rows, times epochs done."""
+    import polars as pl
+
+    rows, epochs = run.fact("data.train.rows"), run.fact("progress.epoch")
+    if rows is None or epochs is None or "n_tokens" not in run.data.columns:
+        return None
+    mean = run.data.filter(pl.col("split") == "train")["n_tokens"].mean()
+    if not isinstance(mean, int | float) or not isinstance(epochs.value, int | float):
+        return None
+    return round(mean * int(rows.value) * float(epochs.value))
 
 
 def _duration(run: Run) -> float | None:

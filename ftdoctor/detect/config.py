@@ -69,7 +69,7 @@ _UNSET_IF_NEGATIVE = {"max_length", "warmup_steps"}
 
 @detector("config.lora_targets")
 def lora_targets(run: Run, *, absent_from_model: Literal["all", "some"]) -> Observation:
-    """Find LoRA target modules that the model's family does not have: all of them, or only some.
+    """Find LoRA target modules that the model's family does not have: all of them, or any.
 
     Names are compared by their last part; a regular expression or "all-linear" is not judged.
     """
@@ -89,11 +89,11 @@ def lora_targets(run: Run, *, absent_from_model: Literal["all", "some"]) -> Obse
     also = _ALSO_LINEAR.get(known.id, set()) | _EXTRA_TARGETS
     missing = [n for n in names if n not in known.linear and n not in also]
     telling = [n for n in names if n not in _EXTRA_TARGETS]
-    wanted = len(missing) == len(telling) if absent_from_model == "all" else missing
+    wanted = len(missing) == len(telling) or absent_from_model == "some"
     if len(missing) == len(telling) and missing and _training_ran(run):
         return absent("the adapter was trained, so the model has layers of these names", asked)
     both = f"of {known.id}, whose linear layers are {', '.join(known.linear[:7])}"
-    if missing and wanted and not (absent_from_model == "some" and len(missing) == len(telling)):
+    if missing and wanted:
         return present(f"{', '.join(missing[:5])} are not layers {both}", asked, *_model_facts(run))
     if missing:
         return absent(f"{len(missing)} of {len(telling)} targets are not layers {both}", asked)

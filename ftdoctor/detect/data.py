@@ -179,7 +179,7 @@ def columns_missing(run: Run) -> Observation:
         return absent("A formatting function makes the column")
     keys = {k for f in _files(run, "train") for names_, _, _ in f.value["keys"] for k in names_}
     for setting in names:
-        if setting.value not in keys and not (setting.value == "text" and _makes_text(run)):
+        if setting.value not in keys and not _unused(run, setting):
             known = text_list(sorted(keys), 8)
             said = f"`{setting.name}: {setting.value}` names no column; the rows have {known}"
             return present(
@@ -194,11 +194,17 @@ _COLUMN_SETTINGS = (
 )  # fmt: skip
 
 
-def _makes_text(run: Run) -> bool:
-    """Say whether a script may make the column `text` itself: any script that maps rows."""
-    return run.fact("script.train.prompt") is not None or (
-        run.fact("script.train.applies_chat_template") is not None
-    )
+# TRL reads `dataset_text_field` (default "text") only for rows that are plain text.
+_OWN_COLUMNS = ("messages", "sharegpt", "prompt-completion", "preference", "kto", "pretokenised")
+
+
+def _unused(run: Run, setting: Fact) -> bool:
+    """Say whether the setting is not read for rows of this layout, or a script makes the column."""
+    layout = run.fact("data.layout")
+    if setting.name == "dataset_text_field" and layout and layout.value in _OWN_COLUMNS:
+        return True
+    made = run.fact("script.train.prompt") or run.fact("script.train.applies_chat_template")
+    return setting.value == "text" and made is not None
 
 
 # --- amount -----------------------------------------------------------------------------------

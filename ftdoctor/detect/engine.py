@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from ftdoctor.detect import detector_named, unobservable
+from ftdoctor.detect.observed import told
 from ftdoctor.library import calls_of
 from ftdoctor.model import Call, Fact, Finding, Library, Observation, Run, State, Symptom
 
@@ -70,8 +71,20 @@ class _Engine:
     def symptom(self, name: str) -> Observation:
         if name not in self.named:
             self.named[name] = unobservable("The condition refers to itself")
-            self.named[name] = self.ask(self.symptoms[name].call)
+            self.named[name] = self.told(self.symptoms[name])
         return self.named[name]
+
+    def told(self, symptom: Symptom) -> Observation:
+        """Take the user's word for an outcome before looking for it; ask for it if all is silent."""
+        if not symptom.told:
+            return self.ask(symptom.call)
+        said = told(self.run, outcome=symptom.told)
+        if said.state is not State.UNOBSERVABLE:
+            return said
+        seen = self.ask(symptom.call)
+        if seen.state is not State.UNOBSERVABLE:
+            return seen
+        return unobservable(seen.text, *dict.fromkeys((*seen.missing, *said.missing)))
 
     def ask(self, call: Call) -> Observation:
         if call.op == "detect":

@@ -60,7 +60,7 @@ def _by_epoch(
 
 @detector("epochs.repeat")
 def repeat(run: Run, *, metric: str = "loss", kinds: tuple[str, ...] = ()) -> Observation:
-    """Find losses that equal those of the epoch before to 4 decimals, on 90 % of 10 or more pairs."""
+    """Find losses that equal those of the epoch before to 4 decimals (90 % of 10 or more pairs)."""
     import numpy as np
 
     pieces = _by_epoch(run, metric, 10, kinds)

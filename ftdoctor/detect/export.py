@@ -55,6 +55,19 @@ def files_missing(
     return absent(f"All of {', '.join(any_of)} lie beside the weights", *facts)
 
 
+@detector("export.processor_missing")
+def processor_missing(run: Run) -> Observation:
+    """Find exported weights of a vision model without the files of its image processor."""
+    facts = run.facts.get("export.processor_files", ())
+    if not facts:
+        return unobservable("No exported weights of a vision model", "exported weights")
+    for fact in facts:
+        if not fact.value:
+            text = f"`{fact.where.path}` has a vision_config, but no processor file lies beside it"
+            return present(text, fact)
+    return absent("The processor's files lie beside the weights", *facts)
+
+
 @detector("export.stop_list_lost")
 def stop_list_lost(run: Run) -> Observation:
     """Find an export without generation_config.json of a family that stops on several tokens."""

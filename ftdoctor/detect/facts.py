@@ -78,6 +78,8 @@ def same(left: Any, right: Any) -> bool:
 def _truth(value: Any) -> bool | None:
     if isinstance(value, bool):
         return value
+    if isinstance(value, int | float):
+        return bool(value) if value in (0, 1) else None
     words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     return words.get(_folded(value))
 

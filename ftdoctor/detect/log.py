@@ -24,6 +24,7 @@ SET_MEMORY = 64 << 20  # bytes for the automaton; RE2's 8 MB are too few for 300
 KEPT = 4  # runs whose scan is kept; a diagnosis asks one run at a time
 NEAR = 400  # lines above an exception in which its frames are looked for
 HEADER = "Traceback (most recent call last)"
+PARALLEL = re.compile(r"(?i)rank|worker|proc|gpu|node|host|local|task|attempt")
 LOG = "stdout log"
 
 # Events that show that training went on or began anew; a message before one of them was survived,
@@ -87,12 +88,14 @@ class Traceback:
 class Log:
     """The console text of one run, and which lines each pattern was found in so far.
 
-    `known` are the patterns that signatures know a message by, `fatal` those of them that end a run.
+    `earlier` are logs of starts before the one that trained; `known` are the patterns by which
+    signatures know a message, `fatal` those of them that end a run.
     """
 
     texts: list[Text]
     tracebacks: list[Traceback]
     progress: dict[str, int]
+    earlier: frozenset[str] = frozenset()
     hits: dict[str, list[int]] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
     fatal: set[str] = field(default_factory=set)
@@ -105,8 +108,8 @@ class Log:
         return [self.texts[i] for i in sorted({i for p in patterns for i in self.hits[p]})]
 
     def survived(self, text: Text) -> bool:
-        """Say whether training is known to have gone on after this line of the same file."""
-        return 0 < text.line < self.progress.get(text.path, 0)
+        """Say whether training is known to have gone on, or begun anew, after this line."""
+        return text.path in self.earlier or 0 < text.line < self.progress.get(text.path, 0)
 
 
 _kept: OrderedDict[int, tuple[weakref.ref[Run], Log]] = OrderedDict()
@@ -118,7 +121,9 @@ def log_of(run: Run) -> Log:
     if kept is not None and kept[0]() is run:
         return kept[1]
     texts = list(_texts(run))
-    log = Log(texts, list(_tracebacks(texts)), _progress(run))
+    progress = _progress(run)
+    earlier = earlier_starts({*progress, *(text.path for text in texts)}, progress)
+    log = Log(texts, list(_tracebacks(texts)), progress, earlier)
     _kept[id(run)] = (weakref.ref(run), log)
     while len(_kept) > KEPT:
         _kept.popitem(last=False)
@@ -250,6 +255,24 @@ def _progress(run: Run) -> dict[str, int]:
             if fact.value and fact.where.line:
                 last[fact.where.path] = max(last.get(fact.where.path, 0), fact.where.line)
     return last
+
+
+def earlier_starts(paths: Iterable[str], progress: Mapping[str, int]) -> frozenset[str]:
+    """Return logs that are named like a later one in which training is seen.
+
+    `slurm-101.out` is earlier than `slurm-102.out`; logs of parallel processes are not.
+    """
+    alike: dict[str, list[tuple[list[int], str]]] = {}
+    for path in paths:
+        if not PARALLEL.search(path):
+            numbers = [int(n) for n in re.findall(r"\d+", path)]
+            alike.setdefault(re.sub(r"\d+", "#", path), []).append((numbers, path))
+    found: set[str] = set()
+    for group in alike.values():
+        ordered = [path for _, path in sorted(group)]
+        last = max((i for i, path in enumerate(ordered) if path in progress), default=0)
+        found.update(ordered[:last])
+    return frozenset(found)
 
 
 # --- detectors --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Detectors on LoRA hyperparameters that need arithmetic: the effective scale, and what is adapted."""
+"""Detectors on LoRA hyperparameters: the effective scale, and which layers are adapted."""
 
 from __future__ import annotations
 

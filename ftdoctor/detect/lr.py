@@ -247,7 +247,8 @@ def finishes_early(run: Run, *, floor: float = 0.01, share: float = 0.1) -> Obse
     from ftdoctor.detect.stats import trailing_run
 
     tail = trailing_run(low)
-    text = f"the learning rate is below {floor:.0%} of its peak on the last {tail} of {len(rates)} rows"
+    where = f"on the last {tail} of {len(rates)} rows"
+    text = f"the learning rate is below {floor:.0%} of its peak {where}"
     if tail <= share * len(rates):
         return absent(text)
     start = len(rates) - tail
@@ -347,7 +348,7 @@ def jumps_at_resume(run: Run, *, ratio: float = 1.5) -> Observation:
             place = Points(series, np.array([border - 1, border], dtype=np.int64))
             step = int(series.steps[border])
             return present(
-                f"the learning rate goes from {before:.3g} to {after:.3g} at the resume, step {step}",
+                f"the rate goes from {before:.3g} to {after:.3g} at the resume, step {step}",
                 place.fact(1),
                 place.fact(0),
                 curves=("learning_rate", "loss"),

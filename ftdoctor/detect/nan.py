@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @detector("nan.ends_run")
 def ends_run(run: Run) -> Observation:
-    """Find a run that ends in NaN: in loss, in grad_norm, or hidden behind losses of exactly 0.0."""
+    """Find a run that ends in NaN: in loss, in grad_norm, or behind losses of exactly 0.0."""
     moment = _moment_of_death(run)
     if isinstance(moment, Observation):
         return moment

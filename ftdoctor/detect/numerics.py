@@ -2,91 +2,54 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 from ftdoctor.detect import absent, detector, present, unobservable
-from ftdoctor.detect.points import number, points, setting_number
-from ftdoctor.model import Fact, Observation, Run, Span, Where
+from ftdoctor.detect.points import curve, number, setting_number
+from ftdoctor.model import Observation, Run, Span
 
 LOG = "training log (stdout)"
-# DeepSpeed: "step=23650, skipped=23650, lr=[1e-05]"; counts are totals since the start.
-SKIPPED = re.compile(r"step=(\d{1,12}),\s*skipped=(\d{1,12})")
-# DeepSpeed: "OVERFLOW! Rank 0 Skipping step. Attempted loss scale: 64, reducing to 32"
-OVERFLOW = re.compile(
-    r"OVERFLOW!.{0,80}?loss scale: ?([\d.]{1,20}).{0,20}?reducing to ([\d.]{1,20})"
-)
-AT_MINIMUM = "loss scale already at minimum"
-LINE_LIMIT = 1_000_000  # lines looked at; a log of more is longer than any run seen
-
-
-def _matching(run: Run, pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Fact]]:
-    """Return matches of a pattern in log lines and events, with their places, in order."""
-    found = []
-    for frame in (run.lines, run.events):
-        if frame.is_empty():
-            continue
-        columns = frame.select("path", "line", "text").head(LINE_LIMIT)
-        for path, line, text in columns.iter_rows():
-            match = pattern.search(text or "")
-            if match:
-                where = Where(str(path), line=int(line) if line else None)
-                found.append((match, Fact("log", match.group(0), where)))
-    return found
 
 
 @detector("numerics.steps_skipped")
 def steps_skipped(run: Run, *, share: float = 0.5, minimum: int = 20) -> Observation:
-    """Find that over `share` of the optimizer steps were skipped, by DeepSpeed's or Megatron's count."""
-    found = _matching(run, SKIPPED)
-    if found:
-        match, fact = found[-1]
-        steps, skipped = int(match.group(1)), int(match.group(2))
-        text = f"{skipped} of {steps} optimizer steps were skipped"
-        if steps < minimum:
-            return unobservable(f"{text}; {minimum} steps are needed", "a longer log")
-        if skipped > share * steps:
-            return present(text, fact, span=Span(0))
-        return absent(text, fact)
-    counted = points(run, "skipped_steps")
-    if counted is None:
+    """Find that over `share` of the optimizer steps were skipped, by the log's own count."""
+    counted = curve(run, "skipped_steps")
+    if isinstance(counted, Observation):
         return unobservable("no count of skipped steps was logged", LOG)
-    values, last = counted.finite.values, counted.step(-1)
+    values, last = counted.values, counted.step(-1)
     # DeepSpeed counts from the start, Megatron anew for each logging interval.
-    rising = len(values) > 1 and bool((values[1:] >= values[:-1]).all())
-    total = float(values[-1]) if rising or len(values) == 1 else float(values.sum())
-    text = f"{number(total)} of {last} optimizer steps were skipped"
+    rising = bool((values[1:] >= values[:-1]).all())
+    total = float(values[-1]) if rising else float(values.sum())
+    text = f"{total:.0f} of {last} optimizer steps were skipped"
     if last < minimum:
         return unobservable(f"{text}; {minimum} steps are needed", "a longer log")
     if total > share * last:
-        return present(text, counted.finite.fact(-1), curves=("skipped_steps",))
-    return absent(text, counted.finite.fact(-1))
+        return present(text, counted.fact(-1), curves=("skipped_steps",))
+    return absent(text, counted.fact(-1))
 
 
-@detector("numerics.loss_scale_collapses")
-def loss_scale_collapses(run: Run, *, floor: float = 1.0) -> Observation:
-    """Find a dynamic loss scale that falls to `floor` or below: every fp16 step overflows."""
-    scale = points(run, "loss_scale")
-    if scale is not None and len(scale.finite) >= 2:
-        scale = scale.finite
-        text = f"loss scale goes from {number(float(scale.values[0]))} to {number(float(scale.values[-1]))}"
-        if float(scale.values.max()) > 16 and float(scale.values[-1]) <= floor:
-            first = int((scale.values <= floor).argmax())
-            return present(
-                text, scale.fact(first), curves=("loss_scale",), span=Span(scale.step(first))
-            )
+@detector("numerics.loss_scale_falls")
+def loss_scale_falls(
+    run: Run, *, to: float | None = None, at_least: int | None = None
+) -> Observation:
+    """Find a dynamic loss scale that ends at `to` or below, or that fell `at_least` times.
+
+    DeepSpeed logs the scale only when a step overflows, so its rows are the overflows.
+    """
+    scale = curve(run, "loss_scale")
+    if isinstance(scale, Observation):
+        return scale
+    values = scale.values
+    falls = int((values[1:] < values[:-1]).sum())
+    first, last = float(values[0]), float(values[-1])
+    text = f"the loss scale falls {falls} times, from {number(first)} to {number(last)}"
+    ended = to is not None and float(values.max()) > 16 and last <= to
+    often = at_least is not None and falls >= at_least
+    if not ended and not often:
         return absent(text, scale.fact(-1))
-    minimum = _matching(run, re.compile(re.escape(AT_MINIMUM)))
-    if minimum:
-        return present("DeepSpeed stops: the loss scale is at its minimum", minimum[0][1])
-    overflows = _matching(run, OVERFLOW)
-    if not overflows:
-        return unobservable("no loss scale was logged", LOG)
-    low = [(m, f) for m, f in overflows if float(m.group(2).rstrip(".") or 1) <= floor]
-    text = f"{len(overflows)} overflow lines, the last reduces the scale to {overflows[-1][0].group(2)}"
-    if low:
-        return present(text, low[0][1])
-    return absent(text, overflows[-1][1])
+    place = int((values <= to).argmax()) if ended and to is not None else len(scale) - 1
+    return present(text, scale.fact(place), curves=("loss_scale",), span=Span(scale.step(place)))
 
 
 @detector("numerics.batch")

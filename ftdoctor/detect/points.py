@@ -7,13 +7,14 @@ when there is nothing to look at.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ftdoctor.detect import unobservable
-from ftdoctor.model import Fact, Observation, Run, Series, Where
+from ftdoctor.model import Fact, Observation, Run, Series
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,11 +111,13 @@ def effective(series: Series) -> Points:
     everything = np.arange(len(series), dtype=np.int64)
     if len(series) < 2 or (np.diff(series.steps) >= 0).all():
         return Points(series, everything)
-    later = np.minimum.accumulate(series.steps[::-1])[::-1]
-    kept = everything[series.steps <= later]
+    attempts = np.split(everything, np.flatnonzero(np.diff(series.steps) < 0) + 1)
+    kept = attempts[-1]
+    for attempt in attempts[-2::-1]:
+        earlier = attempt[series.steps[attempt] < series.steps[kept[0]]]
+        kept = np.concatenate([earlier, kept])
     if len(kept) < 5 and len(series) >= 10:
-        pieces = np.split(everything, np.flatnonzero(np.diff(series.steps) < 0) + 1)
-        kept = max(pieces, key=len)
+        kept = max(attempts, key=len)
     return Points(series, kept)
 
 
@@ -180,13 +183,13 @@ def too_few(found: Points, minimum: int) -> Observation:
 
 def number(value: float) -> str:
     """Print a value for a sentence: 4 significant digits, NaN and Inf by name."""
-    if value != value:
+    if math.isnan(value):
         return "NaN"
     return f"{value:.4g}" if abs(value) < 1e5 else f"{value:,.4g}"
 
 
 def setting_number(run: Run, name: str) -> tuple[float, Fact] | None:
-    """Return a setting as a number with its fact; numbers in quotes count, anything else does not."""
+    """Return a setting as a number with its fact; a number in quotes counts."""
     fact = run.setting(name)
     if fact is None or isinstance(fact.value, bool):
         return None
@@ -223,9 +226,3 @@ def last_epoch(run: Run) -> tuple[float, Fact] | None:
             "epoch", float(loss.epochs[position]), loss.fact(position).where
         )
     return fact_number(run, "progress.epoch")
-
-
-def ending_fact(run: Run, name: str, value: float) -> Fact:
-    """Return a computed value placed at the log that it was computed from."""
-    loss = points(run, "loss")
-    return Fact(name, value, loss.fact(-1).where if loss is not None else Where(run.name))

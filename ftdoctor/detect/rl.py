@@ -36,7 +36,7 @@ def _ceiling(found: Points) -> float | None:
 
 @detector("rl.reward_rises")
 def reward_rises(run: Run, *, minimum: int = 20, share: float = 0.05) -> Observation:
-    """Find that the reward of the last third exceeds the first's by 2 errors and `share` of range."""
+    """Find that the reward rises from the first to the last third, beyond noise."""
     found = rewards(run, minimum)
     if isinstance(found, Observation):
         return found
@@ -47,8 +47,10 @@ def reward_rises(run: Run, *, minimum: int = 20, share: float = 0.05) -> Observa
 
 
 def _has_risen(found: Points, shift: stats.Shift, share: float) -> bool:
-    """Say whether a change is significant (2 errors) and worth it: `share` of the range and half
-    the scatter of single rows, which a long flat run exceeds by chance in neither.
+    """Say whether a change is significant (2 errors) and worth it.
+
+    Worth it is `share` of the range and half the scatter of single rows; in a run of some hundred
+    rows a negligible change is significant too.
     """
     spread = max(float(found.values.max() - found.values.min()), 1e-9)
     worth = max(share * spread, 0.5 * stats.noise(found.values))
@@ -63,11 +65,14 @@ def _in_words(found: Points, shift: stats.Shift) -> str:
 
 
 @detector("rl.reward_stalls")
-def reward_stalls(run: Run, *, minimum: int = 20, solved: float = 0.85) -> Observation:
-    """Find a reward that does not rise: under 2 standard errors, or by too little to matter.
+def reward_stalls(
+    run: Run, *, surely: bool, minimum: int = 20, solved: float = 0.85, worth: float = 0.15
+) -> Observation:
+    """Find a reward that does not rise from the first to the last third of the run.
 
-    A reward that is near its ceiling (`solved` of 1.0 for rewards within 0 and 1) has nowhere to
-    rise to: absent. A rise by a tenth of the range that is within 2 errors is unobservable.
+    `surely`: the reward is no higher, or a rise by `worth` of its range is excluded (2 errors);
+    otherwise a rise below 2 errors or below 5 % of the range will do. A reward that is near its
+    ceiling (`solved` of 1.0 for rewards within 0 and 1) has nowhere to rise to: absent.
     """
     found = rewards(run, minimum)
     if isinstance(found, Observation):
@@ -75,17 +80,14 @@ def reward_stalls(run: Run, *, minimum: int = 20, solved: float = 0.85) -> Obser
     shift = stats.shift_of_thirds(found.values)
     text = _in_words(found, shift)
     ceiling = _ceiling(found)
-    if ceiling is not None and shift.after >= solved * ceiling:
+    if ceiling is not None and max(shift.before, shift.after) >= solved * ceiling:
         return absent(f"{text}: near its ceiling of {ceiling:g}", curves=(found.curve,))
     if _has_risen(found, shift, 0.05):
         return absent(text, curves=(found.curve,))
     spread = ceiling or float(found.values.max() - found.values.min())
-    if shift.errors > 1 and shift.change > 0.1 * spread:
-        return unobservable(
-            f"{text}: a rise that the noise could hide", "a longer log", "evaluations"
-        )
-    if ceiling is not None and shift.before >= solved * ceiling:
-        return absent(f"{text}: it began near its ceiling", curves=(found.curve,))
+    excluded = shift.change <= 0 or shift.change + 2 * shift.error < worth * spread
+    if surely and not excluded:
+        return unobservable(f"{text}: the noise could hide a rise", "a longer log", "evaluations")
     return present(text, found.fact(0), found.fact(-1), curves=(found.curve,))
 
 
@@ -343,14 +345,15 @@ def scores_zero(run: Run, *, minimum: int = 3) -> Observation:
 
 
 @detector("rl.completions_at_limit")
-def completions_at_limit(run: Run, *, above: float = 0.9, minimum: int = 3) -> Observation:
+def completions_at_limit(run: Run, *, above: float = 0.8, minimum: int = 1) -> Observation:
     """Find completions that end at the length limit: clipped ratio, or min = max = limit."""
     import numpy as np
 
     found = points(run, "completions/clipped_ratio")
     if found is not None and len(found.finite) >= minimum:
         middle = stats.level(found.finite.values)
-        text = f"{middle:.0%} of the completions are cut at the length limit (median)"
+        count = len(found.finite)
+        text = f"{middle:.0%} of the completions are cut at the length limit ({count} rows)"
         if middle > above:
             return present(text, found.finite.fact(-1), curves=("completions/clipped_ratio",))
         return absent(text, found.finite.fact(-1))
@@ -367,24 +370,9 @@ def completions_at_limit(run: Run, *, above: float = 0.9, minimum: int = 3) -> O
     full = np.isclose(shortest.values[:size], limit[0]) & np.isclose(
         longest.values[:size], limit[0]
     )
-    text = f"on {int(full.sum())} of {size} rows every completion has the limit of {limit[0]:.0f} tokens"
+    rows = f"on {int(full.sum())} of {size} rows"
+    text = f"{rows} every completion has the limit of {limit[0]:.0f} tokens"
     return (present if float(full.mean()) > above else absent)(text, shortest.fact(-1), limit[1])
-
-
-@detector("rl.lengths_fixed_below_limit")
-def lengths_fixed_below_limit(run: Run, *, minimum: int = 5) -> Observation:
-    """Find completions of one length below the limit: a stop string, not truncation."""
-    import numpy as np
-
-    shortest, longest = points(run, "completions/min_length"), points(run, "completions/max_length")
-    limit = fact_number(run, "max_completion_length", "max_tokens")
-    if shortest is None or longest is None or limit is None or len(shortest) < minimum:
-        return unobservable("lengths of completions or their limit are not known", *RL_FILES)
-    size = min(len(shortest), len(longest))
-    same = np.isclose(shortest.values[:size], longest.values[:size])
-    under = longest.values[:size] < 0.98 * limit[0]
-    text = f"all completions have one length, {number(float(longest.values[-1]))}, on {int(same.sum())} rows"
-    return (present if bool((same & under).mean() > 0.9) else absent)(text, longest.fact(-1))
 
 
 @detector("rl.accuracy_reaches")

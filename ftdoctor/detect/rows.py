@@ -15,10 +15,10 @@ HOMES = {
     "train": "training data (JSONL, CSV or Parquet)",
     "eval": "evaluation data",
     "test": "test data",
-    "production": "a sample of production requests",
-    "benchmark": "the benchmark's items",
+    "production": "a sample of production requests (--production-sample FILE)",
+    "benchmark": "the benchmark's items (--benchmark FILE)",
     "generations": "sampled outputs of the model (generations.jsonl, predictions)",
-    "gold": "ground-truth labels for a subset",
+    "gold": "ground-truth labels for a subset (--ground-truth FILE)",
 }
 MIN_ROWS = 3  # fewer rows say nothing about a data set
 

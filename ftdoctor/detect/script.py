@@ -93,24 +93,20 @@ def _template_formats(run: Run) -> set[str]:
 
 
 def _row_formats(run: Run) -> tuple[set[str], tuple[Fact, ...]]:
-    """Return the formats that most of the training rows' texts are in."""
-    columns = run.data.columns
-    column = "rendered" if "rendered" in columns else "text" if "text" in columns else ""
-    if not column or not run.data.height:
+    """Return the formats that most of the training rows' texts are in (column `format`)."""
+    if "format" not in run.data.columns:
         return set(), ()
-    rows = run.data.head(200)
-    wanted = [c for c in ("split", "path", "line") if c in columns]
+    rows = run.data.head(200).select(["split", "path", "line", "format"])
     counts: dict[str, int] = {}
     first: dict[str, Fact] = {}
     total = 0
-    for row in rows.select([column, *wanted]).iter_rows(named=True):
-        if not row[column] or row.get("split") not in (None, "train"):
+    for split, path, line, formats in rows.iter_rows():
+        if split != "train" or not formats:
             continue
         total += 1
-        for name in formats_of(row[column][:4000]):
+        for name in formats.split(","):
             counts[name] = counts.get(name, 0) + 1
-            where = Where(row.get("path") or "", line=row.get("line"))
-            first.setdefault(name, Fact("data.text", row[column][:200], where))
+            first.setdefault(name, Fact("data.format", name, Where(path, line=line)))
     most = {name for name, count in counts.items() if count > total / 2}
     return most, tuple(first[name] for name in sorted(most))
 
@@ -296,24 +292,27 @@ def unclosed_turn(run: Run) -> Observation:
 
 
 @detector("script.labels_unmasked")
-def labels_unmasked(run: Run) -> Observation:
+def labels_unmasked(run: Run, *, made_by: Literal["script", "collator"]) -> Observation:
     """Find labels that are the input ids, prompts included, on data that has prompts.
 
+    `made_by` tells labels copied in the script from those of DataCollatorForLanguageModeling.
     Text without an instruction and an answer (continued pre-training) has nothing to mask.
     """
     labels = facts_named(run, "script.train.labels")
     masked = [f for f in labels if f.value in _MASKED]
-    collators = facts_named(run, "script.train.collator")
-    plain = [f for f in collators if f.value == _LM_COLLATOR]
-    copied = [f for f in labels if f.value == "copied"] or plain
     if masked:
         return absent(f"the script masks labels ({masked[0].value}, {masked[0].where})", *masked)
-    if not copied:
-        return unobservable("How labels are made is not visible", _TRAIN_SCRIPT)
+    if made_by == "script":
+        found = [f for f in labels if f.value == "copied"]
+        how = "a copy of input_ids"
+    else:
+        found = [f for f in facts_named(run, "script.train.collator") if f.value == _LM_COLLATOR]
+        how = f"made by {_LM_COLLATOR}"
+    if not found:
+        return unobservable(f"No labels {how} were found in a script", _TRAIN_SCRIPT)
     if not _has_prompts(run):
         return unobservable("Whether the text has prompts to mask is not known", "training data")
-    how = "a copy of input_ids" if copied[0].value == "copied" else f"made by {_LM_COLLATOR}"
-    return present(f"labels are {how} ({copied[0].where}) and nothing masks the prompt", *copied)
+    return present(f"labels are {how} ({found[0].where}) and nothing masks the prompt", *found)
 
 
 def _has_prompts(run: Run) -> bool:
@@ -338,7 +337,7 @@ def masks_overwritten(run: Run) -> Observation:
 
 @detector("script.pads_with_eos")
 def pads_with_eos(run: Run) -> Observation:
-    """Find pad = EOS together with a collator that gives every pad position label -100."""
+    """Find pad = EOS together with a collator or a line that takes the label of every pad."""
     pads = facts_named(run, "script.train.pad_token")
     collators = facts_named(run, "script.train.collator")
     if not pads:

@@ -356,6 +356,7 @@ def level(
 
 
 def limits(above: float | None, below: float | None) -> str:
+    """Say two limits in words."""
     if above is not None and below is not None:
         return f"between {above:g} and {below:g}"
     return f"above {above:g}" if above is not None else f"below {below:g}"
@@ -380,14 +381,18 @@ def constant(
 ) -> Observation:
     """Find a metric that hardly varies: robust scale / |median| below `spread`.
 
+    A `spread` below a millionth asks for one value: then the whole range must be within it.
+
     With `sqrt_of_groups` the constant must also be the square root of 1 to 8, which is what
     DeepSpeed's norm code returns for as many parameter groups of NaN gradients.
     """
+    import numpy as np
+
     found = curve(run, metric, minimum=minimum, kinds=kinds)
     if isinstance(found, Observation):
         return found
     middle = stats.level(found.values)
-    width = stats.scale(found.values)
+    width = stats.scale(found.values) if spread > 1e-6 else float(np.ptp(found.values))
     if sqrt_of_groups:
         found, middle, width = _constant_tail(found, minimum)
     relative = width / abs(middle) if middle else math.inf if width else 0.0
@@ -471,18 +476,6 @@ def first_above_ln_of(
     if first > math.log(size) + margin:
         return present(text, found.fact(0), fact, curves=(found.curve,))
     return absent(text, found.fact(0))
-
-
-@detector("series.logged")
-def logged(run: Run, *, any_of: tuple[str, ...], split: str = "train") -> Observation:
-    """Find that one of several metrics is logged at all; absent if only others are."""
-    for name in any_of:
-        found = points(run, name, split)
-        if found is not None:
-            return present(f"{name} is logged ({len(found)} rows)", found.fact(0))
-    if not any(s == split for _, s in run.series_names()):
-        return unobservable(f"no {split} metric was logged", *TRAIN_FILES)
-    return absent(f"none of {', '.join(any_of)} is logged")
 
 
 @detector("series.pair_equal")

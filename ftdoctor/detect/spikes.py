@@ -1,4 +1,4 @@
-"""Detectors on spikes: loss that jumps and returns or stays, grad_norm, and the same place again."""
+"""Detectors on spikes of loss and grad_norm, and on spikes that come back each epoch."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ that a function that would divide by nothing returns 0 or NaN as said in its doc
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +47,8 @@ def part(values: Array, name: str) -> Array:
         return values[-1:]
     low, high = PARTS[name]
     start, stop = round(low * count), round(high * count)
-    if stop <= start:
-        start, stop = (start, start + 1) if low == 0.0 else (stop - 1, stop)
-    return values[max(0, start) : stop]
+    start = min(start, count - 1)
+    return values[start : max(stop, start + 1)]
 
 
 def level(values: Array, name: str = "whole") -> float:
@@ -176,24 +176,41 @@ def spikes(values: Array, *, times: float = 1.3, sigmas: float = 6.0) -> list[Sp
     """
     import numpy as np
 
+    middles, scales = _trailing(values)
+    limits = np.maximum(middles + sigmas * scales, times * middles)
+    # Rows without enough history have a NaN limit, which nothing exceeds.
+    candidates = np.flatnonzero((values > limits) & (middles > 0))
     found: list[Spike] = []
-    index = SPIKE_LEAST
-    while index < len(values):
-        before = values[max(0, index - SPIKE_WINDOW) : index]
-        middle = float(np.median(before))
-        limit = max(middle + sigmas * scale(before), times * middle)
-        if middle <= 0 or values[index] <= limit:
-            index += 1
+    done = 0
+    for index in candidates.tolist():
+        if index < done:
             continue
-        run = 1
-        while index + run < len(values) and values[index + run] > limit:
-            run += 1
-        after = values[index + run : index + run + max(10, len(values) // 10)]
-        settled = float(np.median(after)) if len(after) >= 3 else float(values[index + run - 1])
-        peak = float(values[index : index + run].max())
+        middle, limit = float(middles[index]), float(limits[index])
+        run = leading_run(values[index:] > limit)
+        done = index + run
+        after = values[done : done + max(10, len(values) // 10)]
+        settled = float(np.median(after)) if len(after) >= 3 else float(values[done - 1])
+        peak = float(values[index:done].max())
         found.append(Spike(index, middle, peak / middle, run, settled <= 1.05 * middle, settled))
-        index += run
     return found
+
+
+def _trailing(values: Array) -> tuple[Array, Array]:
+    """Return median and scale of the 8 to 25 points before each point; NaN with fewer than 8."""
+    import numpy as np
+
+    middles = np.full(len(values), np.nan)
+    scales = np.full(len(values), np.nan)
+    for index in range(SPIKE_LEAST, min(SPIKE_WINDOW, len(values))):
+        middles[index] = np.median(values[:index])
+        scales[index] = scale(values[:index])
+    if len(values) > SPIKE_WINDOW:
+        windows = np.lib.stride_tricks.sliding_window_view(values[:-1], SPIKE_WINDOW)
+        late = np.median(windows, axis=1)
+        middles[SPIKE_WINDOW:] = late
+        spread = np.abs(windows - late[:, None])
+        scales[SPIKE_WINDOW:] = MAD_TO_SIGMA * np.median(spread, axis=1)
+    return middles, scales
 
 
 def trailing_run(mask: npt.NDArray[Any]) -> int:
@@ -249,11 +266,18 @@ def onset_of_rise(values: Array) -> Onset:
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """Means of the first and last third and the difference in standard errors."""
+    """Means of the first and last third, and the standard error of their difference."""
 
     before: float
     after: float
-    errors: float
+    error: float
+
+    @property
+    def errors(self) -> float:
+        """Return the change in standard errors (0 if there is no scatter and no change)."""
+        if self.error:
+            return self.change / self.error
+        return math.inf * self.change if self.change else 0.0
 
     @property
     def change(self) -> float:
@@ -269,4 +293,4 @@ def shift_of_thirds(values: Array) -> Shift:
     variance = first.var(ddof=1) / len(first) + last.var(ddof=1) / len(last)
     error = float(np.sqrt(variance))
     before, after = float(first.mean()), float(last.mean())
-    return Shift(before, after, (after - before) / error if error else 0.0)
+    return Shift(before, after, error)

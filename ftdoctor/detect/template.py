@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.rows import MIN_ROWS, facts_of, lines_of, no_rows, of_split, share_of
-from ftdoctor.detect.tokens import CHATS, CLOSE_ANSWERS, TOKENIZER, family_of
+from ftdoctor.detect.tokens import CHATS, CLOSE_ANSWERS, TOKENIZER, family_of, writes_text
 from ftdoctor.families import family, is_base_model, templates_of_other_families
 from ftdoctor.model import Fact, Observation, Run
 
@@ -39,16 +39,19 @@ def missing(run: Run) -> Observation:
     read = run.fact("tokenizer.class") or run.fact("tokenizer.eos_token")
     if read is None or not read.where.path.endswith("tokenizer_config.json"):
         return unobservable("No tokenizer_config.json was found", TOKENIZER)
+    if not writes_text(run):
+        return absent("The model is no causal language model", read)
     gguf = run.fact("gguf.chat_template")
     beside = "; the GGUF has one" if gguf is not None and gguf.value else ""
     return present(f"{read.where.path} and its folder hold no chat template{beside}", read)
 
 
 @detector("template.needed")
-def needed(run: Run) -> Observation:
-    """Find that this training needs the tokenizer's chat template: its rows are conversations.
+def needed(run: Run, *, rendered: bool = False) -> Observation:
+    """Find that this run needs the tokenizer's chat template: its rows are conversations.
 
     Trainers with renderers of their own (axolotl, LLaMA-Factory, torchtune, services) do without.
+    Rows that are rendered already need it at serving only: they count with `rendered`.
     """
     trainer = run.fact("run.trainer")
     if trainer is not None and trainer.value in CLOSE_ANSWERS:
@@ -67,7 +70,7 @@ def needed(run: Run) -> Observation:
         tagged = [f for f in formats if f.split(",")[0] not in WORD_FORMATS]
         if len(tagged) >= MIN_ROWS and len(tagged) > len(formats) / 2:
             said = f"The training rows are rendered conversations (format {tagged[0]})"
-            return present(said, layout)
+            return present(said, layout) if rendered else unobservable(said, "serving script")
         return absent(f"The training rows are no conversations (layout {layout.value})", layout)
     setting = run.setting("assistant_only_loss") or run.setting("data_strategy")
     if setting is not None and setting.value in (True, "chat", "chat_template", "messages"):
@@ -186,6 +189,12 @@ def header_at_end(run: Run, *, above: float) -> Observation:
         if not of_split(run, "train").height:
             return no_rows("train")
         return unobservable("The rows cannot be rendered as training did", TEMPLATE)
+    opens = run.fact("template.always_opens_turn")
+    if opens is not None and opens.value:
+        # The first release of Llama 3's template does so in training and serving alike.
+        rows = rows.filter(pl.col("rendered_by") != "template")
+        if not rows.height:
+            return absent("The official template itself opens a turn at the end", opens)
     hits = rows.filter(pl.col("ends_with_header") & (pl.col("layout") != "prompt-only"))
     return share_of(
         rows, hits, "end with an empty answer header", above=above, fact="data.last_text",

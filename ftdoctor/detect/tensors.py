@@ -58,7 +58,11 @@ def damaged(run: Run, *, gguf: bool) -> Observation:
 
     facts = [f for f in run.facts.get("weights.damage", ()) if wanted(f.where.path)]
     pointers = {f.where.path for f in run.facts.get("weights.lfs_pointer", ())}
-    weights = [a for a in run.artifacts if a.kind in WEIGHT_KINDS and a.path not in pointers and wanted(a.path)]
+    weights = [
+        a
+        for a in run.artifacts
+        if a.kind in WEIGHT_KINDS and a.path not in pointers and wanted(a.path)
+    ]
     empty = [a for a in weights if a.size == 0 and a.state is ArtifactState.DAMAGED]
     if facts:
         fact = facts[0]

@@ -91,17 +91,24 @@ def _in_log(run: Run, text: str) -> bool:
     )
 
 
-def stop_ids(run: Run) -> tuple[set[int], Fact | None]:
-    """Return the ids that generation stops at, and the fact that says so."""
-    for name in ("generation.eos_token_id", "model.eos_token_id", "tokenizer.eos_id"):
-        fact = run.fact(name)
-        if fact is None:
-            continue
-        values = fact.value if isinstance(fact.value, list) else [fact.value]
-        ids = {v for v in values if isinstance(v, int) and not isinstance(v, bool)}
-        if ids:
-            return ids, fact
-    return set(), None
+def _ids(fact: Fact) -> list[int]:
+    """Return the ids of a fact that holds one or a list; -1 and the like stand for none."""
+    values = fact.value if isinstance(fact.value, list) else [fact.value]
+    return [v for v in values if isinstance(v, int) and not isinstance(v, bool) and v >= 0]
+
+
+def writes_text(run: Run) -> bool:
+    """Say whether the model may be a causal language model: nothing says that it is another.
+
+    ForConditionalGeneration is the name of vision chat models of known families and of encoder
+    decoders alike.
+    """
+    architecture = run.fact("model.architecture")
+    if architecture is not None:
+        causal = str(architecture.value).endswith(("ForCausalLM", "LMHeadModel"))
+        return causal or family_of(run) is not None
+    task = run.fact("adapter.task_type")
+    return task is None or task.value in ("CAUSAL_LM", None)
 
 
 def id_of(run: Run, text: str) -> int | None:
@@ -261,7 +268,7 @@ def end_differs_from_eos(run: Run, *, above: float) -> Observation:
     rows = _whole_rows(run).filter(pl.col("stop_text").fill_null("") != "")
     closes = run.fact("template.closes")
     ends: list[str] = rows["stop_text"].value_counts(sort=True)["stop_text"].to_list()
-    if not ends and closes is not None:
+    if not ends and closes is not None and run.fact("script.train.applies_chat_template"):
         ends = [t for t in _texts() if str(closes.value).strip().startswith(t)][:1]
     if not ends:
         return unobservable("How the answers end is not known", "training data or chat template")
@@ -279,8 +286,8 @@ def end_differs_from_eos(run: Run, *, above: float) -> Observation:
     number = id_of(run, end)
     if number is None:
         return unobservable(f"The id of `{end}` is not known", TOKENIZER)
-    ids = stated.value if isinstance(stated.value, list) else [stated.value]
-    if number in ids:
+    ids = _ids(stated)
+    if not ids or number in ids:
         return absent(f"generation_config.json stops at `{end}` ({number})", stated)
     said = f"Answers end with `{end}` ({number}); EOS is `{eos}`, and generation stops at {ids}"
     return present(said, stated, *facts_of(rows, "data.stop_text", "stop_text", 2))
@@ -424,7 +431,7 @@ def length_spread(run: Run, *, times_median: float, top_share: float) -> Observa
             "size"
         )
     ).sort("size", descending=True)
-    if rows.height < 100:
+    if rows.height < 50:
         return (
             no_rows("train")
             if not rows.height
@@ -548,9 +555,11 @@ def stop_ids_disagree(run: Run) -> Observation:
         return unobservable("generation_config.json names no end token", GENERATION)
     if number is None or eos is None:
         return unobservable("The id of the tokenizer's end token is not known", TOKENIZER)
-    if not _beside(number, stated):
+    if not writes_text(run):
+        return absent("The model is no causal language model")
+    if not _ids(stated) or not _beside(number, stated):
         return unobservable("Tokenizer and generation_config.json lie apart", GENERATION)
-    ids = stated.value if isinstance(stated.value, list) else [stated.value]
+    ids = _ids(stated)
     if number.value in ids:
         return absent(f"Both stop at `{eos.value}` ({number.value})", stated, eos)
     known = _known_pair(run, ids, number.value)

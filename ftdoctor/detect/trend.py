@@ -149,8 +149,9 @@ def still_falling(
     share: float = 0.02,
     kinds: tuple[str, ...] = (),
 ) -> Observation:
-    """Find a loss that fell over the last tenth by more than `share` and more than its own error,
-    while the learning rate was not yet near 0.
+    """Find a loss that fell over the last tenth by `share` and twice its own error.
+
+    Absent if the learning rate was near 0 by then: more steps would not have helped.
     """
     import numpy as np
 
@@ -180,7 +181,7 @@ def plateaus(
     above: float,
     kinds: tuple[str, ...] = (),
 ) -> Observation:
-    """Find a loss whose last 30 % is flat at a level above `above` while the LR is still working."""
+    """Find a loss whose last 30 % is flat above `above` while the learning rate still works."""
     found = curve(run, metric, minimum=20, kinds=kinds)
     if isinstance(found, Observation):
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to read: `choose` names one run if the place holds several."""
+    """How to read: `choose` names one run if the place holds several.
+
+    `added` are files outside the run, each with its role (`read/added.py`).
+    """
 
     choose: str | None = None
+    added: tuple[tuple[str, Path], ...] = ()
 
 
 def read_run(path: str | Path, *, options: Options | None = None) -> Run:
@@ -23,11 +27,14 @@ def read_run(path: str | Path, *, options: Options | None = None) -> Run:
     A file that cannot be read is an artifact with a reason, never an exception.
     """
     from ftdoctor.discover import discover
+    from ftdoctor.read.added import added_source
     from ftdoctor.read.assemble import assemble
     from ftdoctor.read.items import read_items
     from ftdoctor.redact import Redactor
 
     options = options or Options()
+    more = tuple(added_source(role, file) for role, file in options.added)
     discovery = discover(path, choose=options.choose or "")
+    discovery = replace(discovery, found=(*discovery.found, *more))
     redactor = Redactor()
     return assemble(discovery, read_items(discovery.found, redactor), redactor)

@@ -339,6 +339,9 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 
 
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
+
 def export_facts(sources: Sequence[Source]) -> Iterator[Fact]:
     """Yield which files that loaders ask for are missing beside full weights, and beside GGUF."""
     folders: dict[str, list[Source]] = {}
@@ -351,20 +354,24 @@ def export_facts(sources: Sequence[Source]) -> Iterator[Fact]:
         full = [n for n in names if re.match(r"(model|pytorch_model)[^/]*\.(safetensors|bin)$", n)]
         ggufs = [n for n in names if n.endswith(".gguf") and "mmproj" not in n]
         where = Where(folder or ".")
+        prefix = f"{folder}/" if folder else ""
         if full:
-            missing = _missing_beside(names)
-            yield Fact("export.missing_files", missing, where)
-            yield Fact(
-                "export.weights", sorted(full)[0], Where(f"{folder}/{sorted(full)[0]}".lstrip("/"))
-            )
+            yield Fact("export.missing_files", _missing_beside(names), where)
+            yield Fact("export.weights", min(full), Where(prefix + min(full)))
             if "adapter_config.json" in names:
-                yield Fact(
-                    "export.adapter_beside_weights",
-                    True,
-                    Where(f"{folder}/adapter_config.json".lstrip("/")),
-                )
+                place = Where(f"{prefix}adapter_config.json")
+                yield Fact("export.adapter_beside_weights", True, place)
+            if _sees_images(held):
+                there = sorted(names.intersection(PROCESSOR_FILES))
+                yield Fact("export.processor_files", there, Where(f"{prefix}config.json"))
         elif ggufs and not any(ADAPTER_WEIGHTS.match(n) for n in names):
             yield Fact("export.gguf_missing_files", _missing_beside(names), where)
+
+
+def _sees_images(held: Sequence[Source]) -> bool:
+    """Say whether config.json is that of a model with a vision part."""
+    configs = (s for s in held if s.name == "config.json" and s.size < 4 << 20)
+    return any(b'"vision_config"' in source.head(4 << 20) for source in configs)
 
 
 def _missing_beside(names: set[str]) -> list[str]:

@@ -17,6 +17,7 @@ from ftdoctor.read.marks import INTEREST_MARK, ROW_MARK, STATEMENT_MARK, event_k
 from ftdoctor.read.reading import Event, Line, MetricRow, Reading
 from ftdoctor.read.rows import WATCHED, Row, parse_row, postfix_values
 from ftdoctor.read.source import Source
+from ftdoctor.read.tables import TextTables
 from ftdoctor.read.traceback import Trace, Tracebacks
 
 FIRST_LINES, LAST_LINES, INTERESTING_LINES = 2_000, 5_000, 20_000
@@ -87,6 +88,7 @@ class _Log:
         self._store = _Lines()
         self._mark = marker()
         self._tracebacks = Tracebacks()
+        self._tables = TextTables()
         self._header = headers.Headers(path)
         self._bars = _Bars()
         self._rows: list[_Printed] = []
@@ -122,6 +124,9 @@ class _Log:
         traces, inside = self._tracebacks.feed(fragment)
         for trace in traces:
             self._traceback(trace)
+        tabled = None if inside else self._tables.feed(fragment.text)
+        if tabled is not None and self._accept(tabled, fragment):
+            return
         marks = self._mark(fragment.text)
         if ROW_MARK in marks and not inside and self._row(fragment):
             return
@@ -167,6 +172,10 @@ class _Log:
         if row is None:
             self._epoch_header(fragment.text)
             return False
+        return self._accept(row, fragment)
+
+    def _accept(self, row: Row, fragment: Fragment) -> bool:
+        """Take a row at its place; say whether its line is done with."""
         if row.final:
             self._finals.append((fragment.line, row))
             self._event("finished", fragment)

@@ -89,20 +89,22 @@ CUT = "the file ends inside this row: it was cut off"
 def json_rows(source: Source) -> Iterator[Row]:
     """Yield the rows of JSON Lines, a JSON array, or objects that follow each other."""
     head = decode(source.head(1 << 16)).lstrip("\ufeff \t\r\n")
-    if head.startswith("[") or not _first_line_is_row(head):
-        if head.startswith(("{'", "[{'")) or _some_line_is_row(head):
-            yield from _lines_as_rows(source)
-        else:
-            yield from _document_rows(source)
+    if head.startswith("["):
+        document = not head.startswith("[{'")
     else:
-        yield from _lines_as_rows(source)
+        document = not (
+            _first_line_is_row(head) or head.startswith("{'") or _some_line_is_row(head)
+        )
+    yield from _document_rows(source) if document else _lines_as_rows(source)
 
 
 def _first_line_is_row(head: str) -> bool:
-    first = head.partition("\n")[0].strip()
+    first, _, rest = head.partition("\n")
     if len(first) >= 1 << 15:
         return first.startswith("{")
-    return isinstance(_loads(first), dict)
+    value = _loads(first)
+    # A whole file on one line may be one document that holds the rows.
+    return isinstance(value, dict) and (bool(rest.strip()) or _nested_rows(value) is None)
 
 
 def _some_line_is_row(head: str) -> bool:

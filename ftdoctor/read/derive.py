@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftdoctor.families import Family, family, table
 from ftdoctor.model import Fact, Where
+from ftdoctor.read.added import role_of
 from ftdoctor.read.arrow import MASKED
 from ftdoctor.read.data import hash_of, normalised, rows_of
 from ftdoctor.read.layout import Example, understand
@@ -89,7 +90,7 @@ def _split_of_files(parts: RunParts) -> dict[str, str]:
     paths = [f.where.path for f in parts.facts.get("data.file", ())]
     splits: dict[str, str] = {}
     for path in paths:
-        stated = named.get(path.rpartition("/")[2], "")
+        stated = role_of(path) or named.get(path.rpartition("/")[2], "")
         if kinds.get(path) == "generations" and not stated:
             splits[path] = "generations"
         else:
@@ -267,6 +268,9 @@ def probe(template: str, tokens: Mapping[str, str]) -> dict[str, Any]:
     user, answer = {"role": "user", "content": "QQ1Q"}, {"role": "assistant", "content": "ZZ9Z"}
     plain = shown([user, answer])
     if isinstance(plain, TemplateProblem):
+        # LLaMA-Factory's copies for Mistral and Llama 2 fail without a system message.
+        plain = shown([{"role": "system", "content": "SS5S"}, user, answer])
+    if isinstance(plain, TemplateProblem):
         return {"problem": plain.text} if plain.kind != "raised" else {}
     found: dict[str, Any] = {"formats": list(formats_of(plain.text))}
     found["keeps_answer"] = "ZZ9Z" in plain.text
@@ -275,10 +279,8 @@ def probe(template: str, tokens: Mapping[str, str]) -> dict[str, Any]:
     unasked = shown([user])
     if isinstance(asked, Rendered) and isinstance(unasked, Rendered):
         found["ignores_generation_prompt"] = asked.text == unasked.text
-    opened = shown([user, answer], add_generation_prompt=True)
-    if isinstance(opened, Rendered) and isinstance(asked, Rendered):
-        header = asked.text[len(unasked.text) :] if isinstance(unasked, Rendered) else ""
-        found["always_opens_turn"] = bool(header) and plain.text.endswith(header)
+    part = answer_part(plain.text)
+    found["always_opens_turn"] = part is not None and not part.strip()
     system = shown([{"role": "system", "content": "SS5S"}, user, answer])
     found["system"] = (
         "raises" if isinstance(system, TemplateProblem) else

@@ -18,7 +18,7 @@ from ftdoctor.read.safetensors import NAMES_SHOWN, value_facts
 from ftdoctor.read.source import Source
 from ftdoctor.read.tensor_values import affordable_stats
 
-REMOTE_LIMIT = 64 << 20  # bytes of header fetched when the file is not on this machine
+REMOTE_LIMIT = 32 << 20  # bytes of header fetched when the file is not on this machine
 KEY_LIMIT = 65_535  # bytes of a key, by the format's description
 PAIR_LIMIT = 100_000  # key-value pairs; real files hold fewer than 100
 TENSOR_LIMIT = 1_000_000

@@ -216,6 +216,9 @@ SETTINGS: dict[str, str] = {
 # Names of facts that detectors and signatures may ask for; a test holds signatures to this list.
 FACTS: dict[str, str] = {
     "run.now": "Unix time by which expiry is judged, if the caller gave one",
+    "run.price": "money per device hour, if the caller gave it",
+    "observed.*": "outcome that the user knows of: true, or false if it was seen not to happen",
+    "baseline.*": "scores of the base model, as given",
     "run.others": "folders of other runs in the same place that were put aside",
     "args.class": "class pickled in training_args.bin, as `trl.trainer.sft_config.SFTConfig`",
     "config.dialect": "tool whose configuration a file is: axolotl, hf, generic, ...",
@@ -288,7 +291,11 @@ FACTS: dict[str, str] = {
     "weights.bytes": "bytes of its tensors",
     "weights.dtypes": "tensors by number format",
     "weights.damage": "one sentence: how a weight file is cut or malformed",
-    "weights.damage_form": "empty | truncated | truncated-header | bad-header | bad-header-length | bad-entry | offsets | trailing | zeros | html | torch-zip | pickle | gguf | bad-magic | bad-version | bad-type | bad-pickle | duplicate-tensor | unreadable",
+    "weights.damage_form": (
+        "empty | truncated | truncated-header | bad-header | bad-header-length | bad-entry | "
+        "offsets | trailing | zeros | html | torch-zip | pickle | gguf | bad-magic | "
+        "bad-version | bad-type | bad-pickle | duplicate-tensor | unreadable"
+    ),
     "weights.truncated_bytes": "bytes by which a file ends early",
     "weights.lost_tensors": "names of tensors that are cut or gone",
     "weights.lfs_pointer": "a Git LFS pointer stands in place of the file",
@@ -302,25 +309,38 @@ FACTS: dict[str, str] = {
     "weights.lora_b_count": "LoRA B matrices tested",
     "weights.lora_b_zero": "of these, all zero",
     "weights.lora_rank": "commonest rank; weights.lora_ranks lists all",
-    "weights.lora_modules": "last names of adapted modules; weights.lora_module_count, weights.lora_layers",
+    "weights.lora_modules": (
+        "last names of adapted modules; weights.lora_module_count, weights.lora_layers"
+    ),
     "weights.lora_bad_shapes": "modules whose A and B differ in rank",
     "weights.lora_unpaired": "modules with only one of A and B",
-    "weights.adapter_other_tensors": "tensors of an adapter that are no LoRA matrix (modules_to_save)",
-    "weights.index_shards": "shard files that an index names; weights.index_tensors, weights.index_total_size",
+    "weights.adapter_other_tensors": (
+        "tensors of an adapter that are no LoRA matrix (modules_to_save)"
+    ),
+    "weights.index_shards": (
+        "shard files that an index names; weights.index_tensors, weights.index_total_size"
+    ),
     "weights.missing_shards": "shards that are not there though others are",
     "weights.shards_complete": "number of shards, all there",
     "weights.not_copied": "number of shards, none there: only the index was copied",
     "weights.extra_shards": "shards that the index beside them does not name",
     "weights.names_not_in_shard": "tensors that the index places in a shard that lacks them",
     "weights.modified": "Unix time of the newest output weights",
-    "adapter.rank_in_file": "rank of the matrices where adapter_config.json (adapter.rank_in_config) has another",
+    "adapter.rank_in_file": (
+        "rank of the matrices where adapter_config.json (adapter.rank_in_config) has another"
+    ),
     "adapter.targets_not_in_file": "target_modules without matrices in the file",
     "adapter.key_prefix": "prefix of a wrapper on every key",
     "adapter.fits_base": "folder of weights that the adapter's shapes fit",
     "adapter.base_shape_mismatch": "modules whose shapes do not fit the weights beside it",
     "adapter.names_unknown_to_base": "adapted modules, none of which is in the weights beside it",
-    "adapter.update_size": "norm of the update divided by that of the weights, median over sampled modules",
-    "merge.ratio": "<W−W0, D>/<D, D>: how often the update is in the merged weights (with merge.folder, merge.rank)",
+    "adapter.update_size": (
+        "norm of the update divided by that of the weights, median over sampled modules"
+    ),
+    "merge.ratio": (
+        "<W−W0, D>/<D, D>: how often the update is in the merged weights (with merge.folder, "
+        "merge.rank)"
+    ),
     "merge.residual": "|W−W0−D|/|D|",
     "merge.noise": "rounding of the stored weights, in units of the update",
     "merge.identical": "true if merged and base weights are equal bit for bit",
@@ -333,18 +353,27 @@ FACTS: dict[str, str] = {
     "gguf.split_no": "part number from 0 (with gguf.split_count)",
     "gguf.eos_out_of_range": "special id outside the vocabulary (also bos, eot, eom, pad, unk)",
     "modelfile.*": "from, template, system, adapter, renderer, stop (list), parameter.*",
-    "export.missing_files": "files that loaders ask for, missing beside full weights (export.weights)",
+    "export.missing_files": (
+        "files that loaders ask for, missing beside full weights (export.weights)"
+    ),
+    "export.processor_files": "image processor files beside full weights of a vision model",
     "export.gguf_missing_files": "the same beside GGUF files",
     "export.adapter_beside_weights": "true where adapter_config.json lies beside full weights",
-    "checkpoint.record": "one line of checkpoints.jsonl (checkpoint.listed: of the service's listing)",
+    "checkpoint.record": (
+        "one line of checkpoints.jsonl (checkpoint.listed: of the service's listing)"
+    ),
     "checkpoint.tinker_records": "lines of checkpoints.jsonl",
     "checkpoint.lasting": "records without expiry",
     "checkpoint.expires_at": "Unix time at which the last record ends, at the latest",
     "checkpoint.ttl_assumed": "true if no file gives the time to live",
-    "checkpoint.folder": "one checkpoint-N folder: step, weights, optimizer, scheduler, rng, trainer_state",
+    "checkpoint.folder": (
+        "one checkpoint-N folder: step, weights, optimizer, scheduler, rng, trainer_state"
+    ),
     "checkpoint.steps": "steps of the checkpoint-N folders",
     "checkpoint.interrupted_save": "folder that holds half a checkpoint",
-    "checkpoint.identical": "two folders of different steps with the same weights (checkpoint.compared: looked)",
+    "checkpoint.identical": (
+        "two folders of different steps with the same weights (checkpoint.compared: looked)"
+    ),
     "data.train.rows": "rows of the training files",
     "data.eval.rows": "rows of the evaluation files",
     "data.layout": "messages | sharegpt | alpaca | prompt-completion | preference | kto | text | pretokenised | multimodal",

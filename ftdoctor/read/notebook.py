@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import html
-import importlib.util
 import json
-import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ftdoctor.model import ArtifactState, Fact, Where
-from ftdoctor.read import script, shell
+from ftdoctor.read import script, shell, tables
 from ftdoctor.read.code import parse
+from ftdoctor.read.console import read_console
 from ftdoctor.read.reading import Event, Line, MetricRow, Reading
 from ftdoctor.read.source import Source, memory_source
 
 SIZE_LIMIT = 32 << 20  # bytes; larger notebooks carry pictures, and their text is cut anyway
 CELLS = 2000
-TABLE_ROWS = 20_000
-_COLUMNS = {"training loss": "loss", "validation loss": "eval_loss", "train loss": "loss"}
 _SHELL_CELLS = ("%%bash", "%%sh", "%%shell", "%%script")
 _PYTHON_CELLS = ("%%time", "%%capture", "%%python", "%%prun")
-_ROW = re.compile(r"<tr[^>]*>(.*?)</tr>", re.DOTALL | re.IGNORECASE)
-_CELL = re.compile(r"<t[hd][^>]*>(.*?)(?=</?t[hdr])", re.DOTALL | re.IGNORECASE)
-_TAG = re.compile(r"<[^>]*>")
 
 
 @dataclass
@@ -52,28 +45,26 @@ def read(source: Source) -> Reading:
     try:
         raw = source.text(SIZE_LIMIT)
         book = json.loads(raw)
-        cells = book["cells"] if "cells" in book else book["worksheets"][0]["cells"]
+        cells = list(book["cells"] if "cells" in book else book["worksheets"][0]["cells"])
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         return Reading(ArtifactState.DAMAGED, f"not a notebook: {error}; save it again in Jupyter")
-    code, commands, printed, rows = _gather(cells[:CELLS], raw.split("\n"))
+    code, commands, printed, shown = _gather(cells[:CELLS], raw.split("\n"))
 
     def place(line: int) -> Where:
         return Where(source.path, line=code.place(line))
 
     readings = [script.reading_of(str(code), source.path, place)]
     readings.append(_moved(shell.reading_of(str(commands), source.path), commands, source.path))
-    if printed.lines and importlib.util.find_spec("ftdoctor.read.console") is not None:
-        from ftdoctor.read.console import read_console
-
+    if printed.lines:
         log = read_console(memory_source(source.path, str(printed).encode()))
         readings.append(_moved(log, printed, source.path))
-    return _joined(readings, rows)
+    return _joined(readings, _table_reading(shown, source.path))
 
 
-def _gather(cells: Sequence[Any], raw: list[str]) -> tuple[_Text, _Text, _Text, list[MetricRow]]:
+def _gather(cells: Sequence[Any], raw: list[str]) -> tuple[_Text, _Text, _Text, list[_Shown]]:
     """Return code, shell commands, output and loss tables, walking the raw lines alongside."""
     code, commands, printed = _Text(), _Text(), _Text()
-    rows: list[MetricRow] = []
+    shown: list[_Shown] = []
     finder = _Finder(raw)
     for cell in cells:
         if not isinstance(cell, dict) or cell.get("cell_type") != "code":
@@ -88,8 +79,8 @@ def _gather(cells: Sequence[Any], raw: list[str]) -> tuple[_Text, _Text, _Text, 
                 commands.add(line, at)
         for output in cell.get("outputs") or []:
             if isinstance(output, dict):
-                rows += _output(output, finder, printed)
-    return code, commands, printed, rows
+                shown += _output(output, finder, printed)
+    return code, commands, printed, shown
 
 
 def _divided(lines: list[str]) -> tuple[list[str], list[str]]:
@@ -141,8 +132,8 @@ class _Finder:
         return min(self.position + 1, max(len(self.raw), 1))
 
 
-def _output(output: dict[str, Any], finder: _Finder, printed: _Text) -> Iterator[MetricRow]:
-    """Gather an output's text; yield the rows of the Trainer's HTML table of losses."""
+def _output(output: dict[str, Any], finder: _Finder, printed: _Text) -> list[_Shown]:
+    """Gather an output's text; return the Trainer's HTML tables of losses in it."""
     kind = output.get("output_type")
     if kind in ("stream", "pyout") and "text" in output:
         for line in _lines(output["text"]):
@@ -150,52 +141,54 @@ def _output(output: dict[str, Any], finder: _Finder, printed: _Text) -> Iterator
     elif kind in ("error", "pyerr"):
         for line in _lines("\n".join(map(str, output.get("traceback") or []))):
             printed.add(re.sub(r"\x1b\[[0-9;]*m", "", line), finder.line(line))
-    data = output.get("data")
-    if isinstance(data, dict) and "text/html" in data:
-        markup = "".join(_lines_joined(data["text/html"]))
-        if "<table" in markup:
-            yield from _table_rows(markup, finder)
-    elif isinstance(data, dict) and "text/plain" in data:
+    # Notebooks of format 3 keep what is displayed beside the kind, under short names.
+    data = output.get("data") or {"text/html": output.get("html"), "text/plain": None}
+    if isinstance(data, dict) and data.get("text/html"):
+        return _shown(_text(data["text/html"]), finder)
+    if isinstance(data, dict) and data.get("text/plain"):
         for line in _lines(data["text/plain"]):
             printed.add(line, finder.line(line))
+    return []
 
 
-def _lines_joined(value: Any) -> str:
+def _text(value: Any) -> str:
     return "".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _table_rows(markup: str, finder: _Finder) -> Iterator[MetricRow]:
-    """Yield the rows of a table with a column Step or Epoch and one of losses."""
-    at = finder.line("Training Loss")
-    header: list[str] = []
-    for row in _ROW.findall(markup)[:TABLE_ROWS]:
-        cells = [html.unescape(_TAG.sub("", c)).strip() for c in _CELL.findall(row + "</tr>")]
-        if not header:
-            header = [c.lower() for c in cells]
-            if not {"step", "epoch"} & set(header) or "training loss" not in header:
-                return
-            continue
-        values = dict(zip(header, map(_number, cells), strict=False))
-        step, epoch = values.pop("step", None), values.pop("epoch", None)
-        named = {_metric(name): v for name, v in values.items() if v is not None}
-        if named:
-            yield MetricRow(named, at, None if step is None else int(step), epoch)
+# --- tables of losses -------------------------------------------------------------------------
 
 
-def _metric(column: str) -> str:
-    if column in _COLUMNS:
-        return _COLUMNS[column]
-    name = column.replace(" ", "_")
-    return name if name.startswith(("rewards", "logps", "logits")) else f"eval_{name}"
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A training that a table shows, and the lines of the file that hold its rows."""
+
+    training: tables.Training
+    lines: tuple[int, ...]
 
 
-def _number(text: str) -> float | None:
-    """Return a table cell as a number; "No log" and dashes give None."""
-    try:
-        value = float(text.replace(",", ""))
-    except ValueError:
-        return None
-    return value if not math.isinf(value) or "inf" in text.lower() else None
+def _shown(markup: str, finder: _Finder) -> list[_Shown]:
+    found = []
+    for training in tables.trainings(markup):
+        places = [
+            finder.line(markup[markup.rfind("\n", 0, offset) + 1 : offset + 20].split("\n")[0])
+            for _, offset in training.rows
+        ]
+        found.append(_Shown(training, tuple(places)))
+    return found
+
+
+def _table_reading(shown: list[_Shown], path: str) -> Reading:
+    """Return the rows of the tables that make the curve, and what their bars say."""
+    lines = {id(one.training): one.lines for one in shown}
+    used, aside = tables.chosen([one.training for one in shown])
+    rows = [
+        tables.metric_row(row, line)
+        for one in used
+        for (row, _), line in zip(one.rows, lines[id(one)], strict=True)
+    ]
+    facts = tables.facts_of(used[-1], path, lines[id(used[-1])][0]) if used else []
+    facts += [tables.aside_fact(path, lines[id(one)][0]) for one in aside]
+    return Reading(metrics=tuple(rows), facts=tuple(facts))
 
 
 def _moved(reading: Reading, text: _Text, path: str) -> Reading:
@@ -220,11 +213,11 @@ def _moved(reading: Reading, text: _Text, path: str) -> Reading:
     )
 
 
-def _joined(readings: list[Reading], rows: list[MetricRow]) -> Reading:
+def _joined(readings: list[Reading], table: Reading) -> Reading:
     """Return one reading; a table of losses wins over the same losses printed."""
     events: list[Event] = [e for r in readings for e in r.events]
     lines: list[Line] = [item for r in readings for item in r.lines]
-    metrics = rows or [m for r in readings for m in r.metrics]
+    metrics: Sequence[MetricRow] = table.metrics or [m for r in readings for m in r.metrics]
     first = readings[0]
     return Reading(
         first.state,
@@ -234,6 +227,6 @@ def _joined(readings: list[Reading], rows: list[MetricRow]) -> Reading:
         events=tuple(events),
         lines=tuple(lines),
         settings=tuple(f for r in readings for f in r.settings),
-        facts=tuple(f for r in readings for f in r.facts),
+        facts=tuple(f for r in (table, *readings) for f in r.facts),
         curve="console" if metrics else "",
     )

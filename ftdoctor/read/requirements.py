@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
 import tomllib
@@ -44,7 +45,7 @@ def read(source: Source) -> Reading:
     try:
         text = source.text(SIZE_LIMIT)
         packages, complete = _packages(name, text)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, configparser.Error) as error:
         reason = f"not readable as {name}: {error}; run `pip freeze > requirements.txt`"
         return Reading(ArtifactState.DAMAGED, reason)
     return _reading(source.path, packages[:LIMIT], complete, _python_of(text))
@@ -115,7 +116,7 @@ def _lines(text: str) -> Iterator[Package]:
 def _package(text: str, line: int) -> Package | None:
     """Return the package of one requirement in pip's or conda's notation."""
     repository = _EGG.search(text) or (_REPOSITORY.search(text) if "git+" in text else None)
-    if repository and not re.match(r"[\w.-]+\s*@", text):
+    if repository and not re.match(r"[\w.-]+\s*(?:\[[^\]]*\])?\s*@", text):
         return Package(normalised(repository.group(1)), "", line)
     if "://" in text.partition("@")[0]:
         return None
@@ -164,8 +165,6 @@ def _table(table: dict[str, Any]) -> Iterator[Package]:
 
 
 def _setup_cfg(text: str) -> Iterator[Package]:
-    import configparser
-
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     parser.read_string(text)
     wanted = parser.get("options", "install_requires", fallback="")

@@ -14,7 +14,7 @@ from typing import Any
 from ftdoctor.model import ArtifactState, Fact, Where
 from ftdoctor.read.code import UNKNOWN, Code, argparse_default, parse
 from ftdoctor.read.imports import imported_modules
-from ftdoctor.read.names import SETTINGS
+from ftdoctor.read.names import SETTINGS, setting_name
 from ftdoctor.read.reading import Reading
 from ftdoctor.read.script_facts import facts_of
 from ftdoctor.read.script_prompts import prompts_of
@@ -117,12 +117,16 @@ def role_of(code: Code, path: str) -> str:
 
 def _settings(code: Code) -> Iterator[tuple[str, Any, int]]:
     """Yield (name as found, value, line): what calls pass first, then defaults and constants."""
-    for name, call in code.calls():
-        yield from _call_settings(code, name, call)
-    for name, call in code.calls():
-        if name.endswith("add_argument"):
-            yield from _argument_default(code, call)
-    yield from _declared(code)
+    passed = [s for name, call in code.calls() for s in _call_settings(code, name, call)]
+    passed += [
+        s
+        for name, call in code.calls()
+        if name.endswith("add_argument")
+        for s in _argument_default(code, call)
+    ]
+    yield from passed
+    known = {setting_name(name) for name, _, _ in passed}
+    yield from (s for s in _declared(code) if setting_name(s[0]) not in known)
 
 
 def _call_settings(code: Code, name: str, call: ast.Call) -> Iterator[tuple[str, Any, int]]:

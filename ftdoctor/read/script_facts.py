@@ -186,6 +186,8 @@ def _training(code: Code) -> Iterator[Found]:
             evaluates = evaluates or (given is not None and not none)
         if last in ("evaluate", "validate", "test") and "trainer" in name.lower():
             evaluates = True
+        if (maker := _formatting(last, call)) is not None:
+            yield "formatting", maker, call.lineno
         if last in ("enable_input_require_grads", "prepare_model_for_kbit_training"):
             yield "input_require_grads", True, call.lineno
         elif last == "gradient_checkpointing_enable":
@@ -195,6 +197,16 @@ def _training(code: Code) -> Iterator[Found]:
     if evaluates is not None:
         yield "evaluates", evaluates, 1
     yield from _appended_eos(code)
+
+
+def _formatting(last: str, call: ast.Call) -> str | None:
+    """Return the name of the function that makes the rows' text or columns, if one is passed."""
+    function = keyword(call, "formatting_func")
+    if function is None and last == "map" and call.args:
+        function = call.args[0]
+    if isinstance(function, ast.Lambda):
+        return "lambda"
+    return dotted(function) if isinstance(function, ast.Name | ast.Attribute) else None
 
 
 def _appended_eos(code: Code) -> Iterator[Found]:

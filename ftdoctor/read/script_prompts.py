@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ftdoctor.read.code import Code, dotted, keyword, readable
+from ftdoctor.read.code import Code, dotted, keyword, readable, slot
 from ftdoctor.read.prompts import STOP_TEXTS, answer_part, formats_of, prompt_closer, stops_in
 
 MAX_PROMPTS = 40  # per file; a script with more is a benchmark, and its first ones tell the format
@@ -77,24 +77,17 @@ def _template_calls(code: Code, role: str) -> Iterator[Found]:
 
 def _texts(code: Code) -> list[tuple[ast.expr, str]]:
     """Return the outermost text expressions with what they render to, and texts built by `+=`."""
-    found = list(_outermost(code, code.tree))
+    whole = list(_outermost(code, code.tree))
     consumed = set(code.consumed)
-    for names in code.bindings.values():
-        for bound in names.values():
-            last = bound[-1]
-            if last.extends and id(last.value) not in consumed:
-                text = _accumulated(code, bound)
-                if text is not None:
-                    found.append((last.value, text))
-    pieces = code.consumed
-    kept = [(n, t) for n, t in found if id(n) not in pieces or _is_sum(n, t, found)]
-    return sorted(kept, key=lambda item: (item[0].lineno, item[0].col_offset))
-
-
-def _is_sum(node: ast.expr, text: str, found: list[tuple[ast.expr, str]]) -> bool:
-    """Say whether a piece stands here again as the whole that it completes."""
-    same = [t for n, t in found if n is node]
-    return len(same) > 1 and text == max(same, key=len)
+    built = [
+        (bound[-1].value, text)
+        for names in code.bindings.values()
+        for bound in names.values()
+        if bound[-1].extends and id(bound[-1].value) not in consumed
+        if (text := _accumulated(code, bound)) is not None
+    ]
+    kept = [(node, text) for node, text in whole if id(node) not in code.consumed]
+    return sorted(kept + built, key=lambda item: (item[0].lineno, item[0].col_offset))
 
 
 def _accumulated(code: Code, bound: list[Any]) -> str | None:
@@ -104,7 +97,8 @@ def _accumulated(code: Code, bound: list[Any]) -> str | None:
         return None
     for b in bound[start:]:
         code.consumed.add(id(b.value))
-    return "".join(t or "" for t in texts)
+    pairs = zip(texts, bound[start:], strict=True)
+    return "".join(slot(b.value) if text is None else text for text, b in pairs)
 
 
 def _outermost(code: Code, node: ast.AST) -> Iterator[tuple[ast.expr, str]]:

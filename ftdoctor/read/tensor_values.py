@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHUNK = 1 << 24  # bytes read at once
+DISTANT = 64 << 20  # bytes; larger files in archives and remote places are not tested
 SAMPLE = 1 << 18  # bytes looked at per tensor when a file is too large to be read whole
 
 
@@ -83,9 +84,13 @@ def affordable_stats(source: Source, tensors: Sequence[Tensor], budget: int) -> 
     """Return stats of whole tensors if they fit the budget of bytes, else of their beginnings.
 
     A NaN that training wrote fills whole tensors (the clipping factor is shared by all), so the
-    beginning of each tells nearly as much as the whole: judgement.
+    beginning of each tells nearly as much as the whole: judgement. Empty for files that would have
+    to be fetched or unpacked for it.
     """
-    if sum(t.nbytes for t in tensors) <= budget:
+    total = sum(t.nbytes for t in tensors)
+    if source.local is None and total > DISTANT:
+        return {}
+    if total <= budget:
         return tensor_stats(source, tensors)
     sample = min(SAMPLE, budget // max(1, len(tensors)))
     return tensor_stats(source, tensors, sample=max(sample, 4096))

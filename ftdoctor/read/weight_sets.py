@@ -16,7 +16,7 @@ from ftdoctor.model import Fact, Where
 from ftdoctor.read.reading import Tensor
 from ftdoctor.read.safetensors import LORA, NAMES_SHOWN, parse_index, read_header
 from ftdoctor.read.source import Source
-from ftdoctor.read.tensor_values import matrix_rows
+from ftdoctor.read.tensor_values import DISTANT, matrix_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -468,7 +468,8 @@ def _identical_checkpoints(sources: Sequence[Source]) -> Iterator[Fact]:
     for source in sources:
         match = CHECKPOINT.search(folder_of(source.path))
         weights = source.name.endswith(".safetensors") and not source.name.startswith("optimizer")
-        if match and weights and source.size > 1024:
+        near = source.local is not None or source.size <= DISTANT
+        if match and weights and near and source.size > 1024:
             key = (source.path[: match.start()], source.name, source.size)
             groups.setdefault(key, []).append((int(match[1]), source))
     compared = False

@@ -159,17 +159,19 @@ def told(finding: Finding) -> str:
 
 
 def _explained_rows(d: Diagnosis, cause: RankedCause, explained: Sequence[Weighed]) -> list[Row]:
+    """Sum up in one row what evidence on other causes does to this one."""
     total = sum(w.decibans for w, _ in explained)
     if abs(total) < EXPLAINED:
         return []
-    other = [f"{len(explained) - 2} more"] if len(explained) > 2 else []
-    titles = words.listed([*(_lower(f.title) for _, f in explained[:2]), *other])
+    seen = [_lower(f.title) for w, f in explained if f.state is State.PRESENT]
+    titles = words.listed([*seen[:2], *([f"{len(seen) - 2} more"] if len(seen) > 2 else [])])
     number = numbered(d).get(cause.explained_by)
-    if total < 0:
-        who = f"Cause {number} already accounts" if number else "Other causes account"
-        return [Row("▼", "explained", "ok", f"{who} for: {titles}", words.signed(total))]
-    text = f"Made likelier by evidence on other causes: {titles}"
-    return [Row("▲", "indirect", "bad", text, words.signed(total))]
+    if total > 0:
+        text = f"Made likelier by evidence on other causes{': ' if titles else ''}{titles}"
+        return [Row("▲", "indirect", "bad", text, words.signed(total))]
+    who = f"Cause {number} already accounts" if number else "Other causes account"
+    text = f"{who} for: {titles}" if titles else "Made less likely by evidence on other causes"
+    return [Row("▼", "explained", "ok", text, words.signed(total))]
 
 
 def _reach(unseen: Unseen) -> float:
@@ -177,7 +179,7 @@ def _reach(unseen: Unseen) -> float:
 
 
 def _unseen_row(d: Diagnosis, unseen: Unseen) -> Row:
-    titles = {f.symptom: f.title for f in (*d.unchecked, *d.findings)}
+    titles = {u.symptom: u.title for u in d.unchecked} | {f.symptom: f.title for f in d.findings}
     title = titles.get(unseen.symptom, unseen.symptom)
     weight = f"{words.signed(unseen.if_present)} or {words.signed(unseen.if_absent)}"
     need = words.listed(unseen.missing[:3], "or") if unseen.missing else ""

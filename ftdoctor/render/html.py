@@ -19,7 +19,7 @@ from ftdoctor.render import evidence, panels, plots
 from ftdoctor.render import text as words
 from ftdoctor.render.quotes import count_quotes, without_quotes
 
-BUDGET = 300_000  # bytes of a page (REPORT.md, hard rule 4)
+BUDGET = 300_000  # bytes of a page
 SIGNIFICANT = 5  # digits of plotted values in the embedded data
 FILES_OPEN, FILES_LISTED = 20, 150
 CHECKS_LISTED = 60  # checks named per missing file
@@ -46,7 +46,7 @@ class Limits:
 
 
 def _levels() -> tuple[Limits, ...]:
-    """Return what to give up in the order of REPORT.md; the last level always fits."""
+    """Return what to give up in this order; the last level always fits."""
     changes: tuple[tuple[dict[str, Any], str], ...] = (
         ({"table": False}, "the table of plotted data"),
         ({"embed": (600, 200)}, "parts of the embedded data"),
@@ -323,10 +323,13 @@ def embedded(d: Diagnosis, cut: tuple[int, int] = WHOLE) -> Markup:
         sort_keys=True,
         separators=(",", ":"),
     )
-    # JSON knows \u escapes: `<` could end the script element, and half a surrogate pair (from a
-    # file name that is no UTF-8) cannot be written at all.
-    safe = data.replace("<", "\\u003c").encode("utf-8", "backslashreplace").decode("utf-8")
-    return Markup(safe)
+    # `<` could end the script element, and half a surrogate pair (from a file name that is no
+    # UTF-8) cannot be written at all; JSON has an escape for every character.
+    return Markup(words.UNSAFE.sub(_json_escape, data.replace("<", "\\u003c")))
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def _drawn_points(curve: Curve) -> Curve:

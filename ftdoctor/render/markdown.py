@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from ftdoctor.model import Diagnosis, Edit, RankedCause
 from ftdoctor.render import evidence
 from ftdoctor.render import text as words
+from ftdoctor.render.panels import cost_sentence
 from ftdoctor.render.plots import curves_of
 
-LIMIT = 30_000  # characters; Jira refuses a comment over 32,767 (REPORT.md, section 1)
+LIMIT = 30_000  # characters: Jira refuses a comment over 32,767
 CAUSES = 5
 ROWS = 8
 FURTHER_ROWS = 4
@@ -26,7 +27,7 @@ def render_ticket(d: Diagnosis) -> str:
     Text of the run is escaped outside fences, and fenced beyond its own backticks within them;
     `@` and `#` are defused in both, so that nobody is called and no ticket is linked.
     """
-    parts = [_verdict(d), _action(d), _table(d), _loss(d)]
+    parts = [_verdict(d), _action(d), _table(d), _loss(d), _cost(d)]
     folded = [_quotes(d), _causes(d), _timeline(d), _gaps(d), _files(d)]
     footer = _footer(d)
     kept = [part for part in parts if part]
@@ -52,7 +53,9 @@ def md(text: str, limit: int = 300) -> str:
 
     What stands in backticks becomes code.
     """
-    parts = re.split(r"`([^`]+)`", words.one_line(text, limit))
+    line = words.one_line(text, limit)
+    paired = line.count("`") % 2 == 0 and "``" not in line
+    parts = re.split(r"`([^`]+)`", line) if paired else [line]
     return "".join(code(part) if i % 2 else _escaped(part) for i, part in enumerate(parts))
 
 
@@ -150,10 +153,18 @@ def _loss(d: Diagnosis) -> str:
     return f"`{words.sparkline(curve.values)}` {told}"
 
 
+def _cost(d: Diagnosis) -> str:
+    figures = next((p.data for p in d.panels if p.kind == "cost"), None)
+    return md(cost_sentence(figures), 400) if figures else ""
+
+
 def _quotes(d: Diagnosis) -> str:
     likely = [c for c in d.causes[:2] if c.probability >= words.POSSIBLE]
     findings = [f for c in likely for _, f in evidence.supporting(d, c)]
-    blocks = [f"{code(quote.place)}\n{fence(quote.text)}" for quote in evidence.quotes_of(findings)]
+    blocks = [
+        f"From {code(quote.place)}:\n\n{fence(quote.text)}"
+        for quote in evidence.quotes_of(findings)
+    ]
     return "\n\n".join(["**What the files say**", *blocks]) if blocks else ""
 
 

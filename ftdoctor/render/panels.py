@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ftdoctor.model import Diagnosis, Panel, RankedCause
@@ -26,6 +26,7 @@ TOKENS = 220
 BARS = 24
 LABELS = 14
 TABLE = 30
+PRICE = "--price-per-device-hour"
 _STAGES = {"tokens": ("tokenizer", "template"), "lengths": (), "labels": (), "cost": ()}
 
 
@@ -62,7 +63,9 @@ class View:
 
 def view(panel: Panel) -> View:
     """Return a panel's view; data that do not fit their kind become a plain table."""
-    shape = {"tokens": _tokens, "lengths": _lengths, "labels": _labels}.get(panel.kind)
+    shape = {"tokens": _tokens, "lengths": _lengths, "labels": _labels, "cost": _cost}.get(
+        panel.kind
+    )
     try:
         found = shape(panel) if shape else None
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
@@ -144,6 +147,25 @@ def _labels(panel: Panel) -> View:
     rest = len(ordered) - LABELS
     note = f"{words.plural(rest, 'rarer label')} not shown." if rest > 0 else ""
     return View("bars", panel.title, bars=bars, note=note)
+
+
+def cost_sentence(data: Mapping[str, Any]) -> str:
+    """Return what the run used, and what of it came after the onset, in one or two sentences."""
+    used = f"{words.number(data['device_hours'])} device hours"
+    tokens, estimate = data.get("tokens"), data.get("tokens_estimated")
+    if tokens or estimate:
+        used += f" and {'' if tokens else 'about '}{int(tokens or estimate or 0):,} tokens"
+    told = f"The run used {used}"
+    told += f", at your price {data['cost']:,.2f}" if "cost" in data else ""
+    if data.get("share_after_onset"):
+        late = f"{data['share_after_onset']:.0%} of it came after the fault began"
+        late += f" ({data['cost_after_onset']:,.2f})" if "cost_after_onset" in data else ""
+        told += f"; {late}"
+    return told + ("." if "cost" in data else f". {PRICE} puts a price on it.")
+
+
+def _cost(panel: Panel) -> View:
+    return replace(_plain(panel), note=cost_sentence(panel.data))
 
 
 def _plain(panel: Panel) -> View:

@@ -7,7 +7,7 @@ import math
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ftdoctor.model import Curve, Diagnosis, Finding, RankedCause, Span, State
@@ -49,6 +49,7 @@ TITLES = {
     "entropy": "entropy of the policy",
     "completions/mean_length": "mean completion length (tokens)",
 }
+LARGEST_STEP = 1e15  # beyond it an axis cannot be computed in floats
 LOG_SCALED = ("grad_norm",)
 _FRACTION = re.compile(r"(?<![\w#.])-?\d+\.\d{2,}")
 
@@ -108,9 +109,11 @@ def key_of(curve: Curve) -> str:
 def curves_of(d: Diagnosis) -> dict[str, Curve]:
     """Return the curves that can be drawn: two points at least, one of them finite."""
     return {
-        key_of(c): c
+        key_of(c): replace(c, values=tuple(words.bounded(v) for v in c.values))
         for c in d.curves
-        if len(c.steps) == len(c.values) > 1 and any(math.isfinite(v) for v in c.values)
+        if len(c.steps) == len(c.values) > 1
+        and any(math.isfinite(v) for v in c.values)
+        and max(map(abs, c.steps)) < LARGEST_STEP
     }
 
 

@@ -94,7 +94,7 @@ def _fix_lines(d: Diagnosis, columns: int) -> list[tuple[str, str]]:
     edit = d.causes[0].edit if d.verdict.kind == "cause" and d.causes else None
     if edit is not None:
         room = columns - 6
-        lines += [(f"  {words.clean(edit.path)}:{edit.line}", DIM)]
+        lines += [(f"  {words.one_line(f'{edit.path}:{edit.line}', room)}", DIM)]
         lines += [(f"  - {row}", RED) for row in words.code_lines(edit.before, room, 2)]
         lines += [(f"  + {row}", GREEN) for row in words.code_lines(edit.after, room, 2)]
     return lines
@@ -115,7 +115,8 @@ def _wrap(
     indent = " " * (_cells(head) if hang is None else hang)
     lines, current, empty = [], head, True
     for word in _words(text, columns - _cells(indent)):
-        if not empty and _cells(current) + 1 + _cells(word) > columns:
+        needed = _cells(current) + _cells(word) + (not empty)
+        if needed > columns and current != indent:
             lines.append(current)
             current, empty = indent, True
         current += word if empty else f" {word}"

@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-SURE, PROBABLE, POSSIBLE = 0.90, 0.70, 0.40  # words of the verdict, see `certainty`
+PROBABLE, POSSIBLE = 0.70, 0.40  # from here on a cause is spoken of as likely, as possible
+LARGEST = 1e200  # of a plotted value
 SHOWN = 0.05  # causes below this are listed without a card
 
 # Control characters (ANSI sequences among them), direction marks that reorder what is read
 # (https://trojansource.codes), zero-width characters, and halves of surrogate pairs.
-_UNSAFE = re.compile(
+UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
 _SPARKS = "▁▂▃▄▅▆▇█"
@@ -21,7 +22,7 @@ _SPARKS = "▁▂▃▄▅▆▇█"
 
 def clean(text: str) -> str:
     """Return text with every invisible or reordering character spelled out as an escape."""
-    return _UNSAFE.sub(lambda found: _escape(found[0]), text)
+    return UNSAFE.sub(lambda found: _escape(found[0]), text)
 
 
 def _escape(character: str) -> str:
@@ -65,15 +66,6 @@ def prior_percent(probability: float) -> str:
     return f"{probability * 100:.2g}%" if probability < 0.1 else percent(probability)
 
 
-def certainty(probability: float) -> str:
-    """Return the adverb that goes with a posterior: none, probably, possibly, or unlikely."""
-    if probability >= SURE:
-        return ""
-    if probability >= PROBABLE:
-        return "probably"
-    return "possibly" if probability >= POSSIBLE else "unlikely"
-
-
 def signed(decibans: float) -> str:
     """Return a weight of evidence: +15.2 dB, −1.9 dB."""
     return f"{'−' if decibans < 0 else '+'}{abs(decibans):.1f} dB"
@@ -101,8 +93,8 @@ def number(value: Any) -> str:
         return f"{int(value):,}"
     if 1e-3 <= abs(value) < 1e5:
         return f"{value:.4g}"
-    mantissa, exponent = f"{value:.3g}".partition("e")[::2]
-    return f"{mantissa}e{int(exponent)}" if exponent else f"{value:.3g}"
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def size(count: int) -> str:
@@ -123,6 +115,8 @@ def plural(count: int, noun: str) -> str:
 def listed(items: Iterable[str], last: str = "and") -> str:
     """Return `a, b and c`."""
     words = list(items)
+    if not words:
+        return ""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
@@ -153,9 +147,14 @@ def sentence(text: str) -> str:
     return first if not first or first[-1] in ".!?" else f"{first}."
 
 
+def bounded(value: float) -> float:
+    """Return a finite value small enough for a difference of two to be finite; NaN and Inf stay."""
+    return min(max(value, -LARGEST), LARGEST) if math.isfinite(value) else value
+
+
 def sparkline(values: Iterable[float], width: int = 24) -> str:
     """Return a curve in `width` block characters; a bin with nothing finite in it is a `×`."""
-    points = list(values)
+    points = [bounded(v) for v in values]
     finite = [v for v in points if math.isfinite(v)]
     if not finite:
         return ""

@@ -341,13 +341,13 @@ def chain() -> Diagnosis:
     )
 
 
-TRACEBACK = '''Traceback (most recent call last):
+TRACEBACK = """Traceback (most recent call last):
   File "/home/~/train.py", line 61, in <module>
     dataset = load_dataset("json", data_files="data/train.jsonl")
   File "/usr/lib/python3/site-packages/datasets/load.py", line 2132, in load_dataset
     builder_instance = load_dataset_builder(
 FileNotFoundError: Unable to find '/home/~/data/train.jsonl'
-'''
+"""
 
 
 def _crash(finding: Finding, cause: RankedCause, text: str, action: str) -> Diagnosis:
@@ -522,15 +522,17 @@ def nothing_readable() -> Diagnosis:
     )
 
 
+QUESTION = ("Which", "plan", "covers", "a", "broken", "phone", "screen", "?")
+ANSWER = ("The", "Plus", "plan", "covers", "it", "after", "ten", "days", ".")
 TOKENS = (
     [
         {"text": "<s>", "special": True},
         {"text": "<|user|>", "special": True, "turn": True},
         {"text": "\n"},
     ]
-    + [{"text": f"{w} "} for w in "Which plan covers a broken phone screen ?".split()]
+    + [{"text": f"{w} "} for w in QUESTION]
     + [{"text": "<|assistant|>", "special": True, "turn": True}, {"text": "\n", "label": True}]
-    + [{"text": f"{w} ", "label": True} for w in "The Plus plan covers it after ten days .".split()]
+    + [{"text": f"{w} ", "label": True} for w in ANSWER]
     + [{"text": piece, "label": True} for piece in ("<", "|", "end", "of", "text", "|", ">")]
 )
 
