@@ -12,7 +12,6 @@ from ftdoctor.curves import thin
 from ftdoctor.detect.engine import detect_all
 from ftdoctor.fixes import edit_for, fix_text
 from ftdoctor.library import load
-from ftdoctor.observations import observations
 from ftdoctor.model import (
     ArtifactState,
     Curve,
@@ -32,6 +31,7 @@ from ftdoctor.model import (
     Verdict,
     Where,
 )
+from ftdoctor.observations import observations
 from ftdoctor.panels import panels
 from ftdoctor.rank import Ranked, Ranking, rank
 

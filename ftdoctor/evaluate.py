@@ -2,8 +2,9 @@
 
 A label is a JSON object: `id`; `path` of the run, relative to the runs folder (default: the id);
 `healthy` true, false or "unclear"; `causes`, the acceptable first causes (equivalent ones count);
-`also`, further causes that are present. Unclear runs count for false alarms of high confidence
-only. See docs/evaluation.md.
+`also`, further causes that are present; `given`, what the caller adds (files by role, relative to
+the label's folder; `observed`, `price`, `now`). Unclear runs count for false alarms of high
+confidence only. See docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftdoctor.errors import FtdoctorError
 from ftdoctor.model import Diagnosis, Library
+
+if TYPE_CHECKING:
+    from ftdoctor.diagnose import Options
 
 ALARM = 0.25  # a cause of severity medium or above beyond this, on a healthy run, is a false alarm
 BINS = 10
@@ -34,6 +38,20 @@ class Label:
     healthy: bool | None
     causes: tuple[str, ...]
     also: tuple[str, ...] = ()
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    def options(self) -> Options:
+        """Return what the label adds to the run."""
+        from ftdoctor.diagnose import Options
+        from ftdoctor.read.added import ROLES
+
+        files = {role: self.path.parent / self.given[role] for role in ROLES if role in self.given}
+        return Options(
+            now=self.given.get("now"),
+            added=tuple(files.items()),
+            observed=tuple(self.given.get("observed", ())),
+            price=self.given.get("price"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +141,18 @@ def _label(data: Mapping[str, Any], name: str, place: Path) -> Label:
         None if healthy == "unclear" else healthy,
         tuple(data.get("causes", ())),
         tuple(data.get("also", ())),
+        data.get("given", {}),
     )
 
 
 def outcomes(labels: Sequence[Label], library: Library) -> Iterator[Outcome]:
     """Diagnose each labelled run in turn."""
-    from ftdoctor.diagnose import diagnose_run
-    from ftdoctor.read import read_run
+    from ftdoctor.diagnose import diagnose_run, gather
 
     for label in labels:
         begin = time.perf_counter()
         try:
-            diagnosis = diagnose_run(read_run(label.path), library)
+            diagnosis = diagnose_run(gather(label.path, label.options(), library), library)
         except FtdoctorError as error:
             yield Outcome(label, (), 0, "unreadable", time.perf_counter() - begin, str(error))
             continue

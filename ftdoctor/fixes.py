@@ -108,7 +108,7 @@ def replace_value(line: str, fact: Fact, to: Value) -> str | None:
     suffix = PurePosixPath(fact.where.path).suffix
     yaml = suffix not in {".py", ".ipynb"}
     name = re.escape(fact.name.rsplit(".", 1)[-1])
-    value = r"(\"[^\"]*\"|'[^']*'|[^\s,;#)}\]]+)"
+    value = r"(\[[^\]]*\]|\"[^\"]*\"|'[^']*'|[^\s,;#)}\]]+)"
     patterns = (
         rf"(?P<head>\b\w*{name}\w*\"?\s*[:=]\s*){value}",
         rf"(?P<head>--\w*{name}\w*[ =]){value}",

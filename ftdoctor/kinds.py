@@ -333,6 +333,7 @@ LOG_MARKS = re.compile(
     |\[\s*(?:INFO|WARNING|ERROR)\s*\]|OVERFLOW!|\biteration\s+\d+/\s*\d+\s\||\bstep:\d+\s-\s
     |\d+%\|.{0,40}\|\s*\d+/\d+\s\[|slurmstepd:|srun:|CUDA\ out\ of\ memory|==\(\(====\)\)==
     |\b(?:train_|eval_|val_)?loss\s*[=:]\s*-?(?:\d|nan|inf)|\bEpoch\s*\[?\d+\s*/\s*\d+
+    |^\W*(?:Step|Epoch)\W+Training\ Loss\b
     |Total\ optimization\ steps|trainable\ params:|torch\.distributed|\busage:\ \S+\.py
     |(?:Runtime|Value|Key|Type|Import|ModuleNotFound|FileNotFound|Assertion)Error:""",
     re.VERBOSE | re.MULTILINE | re.IGNORECASE,

@@ -3,16 +3,17 @@
 Model. Each cause is present or absent, independently, with its prior odds multiplied by the odds
 ratios of the risk factors seen. A symptom is absent with probability
 (1 - leak) x product over present causes of (1 - sensitivity). An unobservable finding contributes
-no factor. Sets of at most three causes are enumerated in log space and summed to marginals, so
-that explaining away and independent faults need no special case.
+no factor. Causes that share no present symptom are independent; within each such family sets of
+causes are enumerated in log space and summed to marginals, so that explaining away and several
+faults at once need no special case.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ftdoctor.model import Cause, Finding, Library, State, Unseen, Weight
@@ -22,10 +23,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-MAX_CANDIDATES = (
-    40  # sets of three out of 40 are 10,700: milliseconds; ranked by their own evidence
-)
-MAX_TOGETHER = 3  # a run with four independent faults still shows the three that explain most
+MAX_CANDIDATES = 40  # the likeliest by their own evidence; the rest could not matter
+MAX_SETS = 20_000  # per family: three together of 40 causes, four of 24, five of 15: milliseconds
+MAX_TOGETHER = 5
 PROBABILITY_FLOOR = 0.001  # nothing that was read off a log is more certain than this allows
 EXPLAINED_AWAY = 5.0  # decibans by which another cause must lower this one before we say so
 SHOWN_WEIGHT = 0.05  # decibans below which a weight is rounding
@@ -82,13 +82,61 @@ class _Unit:
 
 def rank(findings: Sequence[Finding], library: Library) -> Ranking:
     """Return the posterior of every candidate cause, given all findings."""
-    import numpy as np
-
     states = {f.symptom: f.state for f in findings}
     candidates = _candidates(states, library)
-    if not candidates:
-        return Ranking((), (), 1.0, _notable(states, library, ()), ())
     units = _units(states, library, candidates)
+    families = [
+        _weigh(family, states, units, findings, library) for family in _families(candidates, units)
+    ]
+    winners = tuple(w for f in families for w in f.winners)
+    return Ranking(
+        ranked=tuple(sorted((r for f in families for r in f.ranked), key=_order)),
+        winners=winners,
+        no_known_cause=math.prod(f.none for f in families),
+        unexplained=_notable(states, library, winners),
+        splits=_best_splits(s for f in families for s in f.splits),
+    )
+
+
+@dataclass(frozen=True)
+class _Family:
+    """The result for causes that compete for the same symptoms."""
+
+    ranked: tuple[Ranked, ...]
+    winners: tuple[str, ...]
+    none: float
+    splits: tuple[SplitBy, ...]
+
+
+def _families(candidates: Sequence[Cause], units: Sequence[_Unit]) -> list[list[Cause]]:
+    """Split causes into families that share a present symptom, directly or through others.
+
+    An absent symptom couples nothing: (1 - s1)(1 - s2) is a product already.
+    """
+    left = list(candidates)
+    families = []
+    while left:
+        family = [left.pop(0)]
+        for cause in family:
+            shared = [u for u in units if u.present and cause.id in u.sensitivity]
+            near = [c for c in left if any(c.id in u.sensitivity for u in shared)]
+            family += near
+            left = [c for c in left if c not in near]
+        families.append(family)
+    return families
+
+
+def _weigh(
+    candidates: Sequence[Cause],
+    states: Mapping[str, State],
+    all_units: Sequence[_Unit],
+    findings: Sequence[Finding],
+    library: Library,
+) -> _Family:
+    """Enumerate the sets of one family and account for each of its causes."""
+    import numpy as np
+
+    units = [u for u in all_units if any(c.id in u.sensitivity for c in candidates)]
     sets = _sets(len(candidates))
     member = np.zeros((len(sets), len(candidates)))
     for row, chosen in enumerate(sets):
@@ -106,20 +154,20 @@ def rank(findings: Sequence[Finding], library: Library) -> Ranking:
     marginals = np.array([_marginals(total, member) for total in totals])
     posterior = totals[-1]
     share = _normalised(posterior)
-
-    ranked = _account(candidates, names, len(risks), units, marginals, posterior, member, library)
     unseen = {c.id: _unseen(c, states, findings, library) for c in candidates}
-    winners = tuple(candidates[i].id for i in sets[int(posterior.argmax())])
-    return Ranking(
-        ranked=tuple(
-            Ranked(r.cause, r.prior, r.probability, r.weights, unseen[r.cause.id], r.explained_by)
-            for r in ranked
-        ),
-        winners=winners,
-        no_known_cause=float(share[0]),
-        unexplained=_notable(states, library, winners),
-        splits=_splits(findings, library, candidates, share, member),
+    ranked = _account(candidates, names, len(risks), units, marginals, posterior, member, library)
+    return _Family(
+        tuple(replace(r, unseen=unseen[r.cause.id]) for r in ranked),
+        tuple(candidates[i].id for i in sets[int(posterior.argmax())]),
+        float(share[0]),
+        _splits(findings, library, candidates, share, member),
     )
+
+
+def _order(ranked: Ranked) -> tuple[float, int, str]:
+    """Sort by posterior, then severity, then name."""
+    severity = ("critical", "high", "medium", "low").index(ranked.cause.severity)
+    return (-round(ranked.probability, 3), severity, ranked.cause.id)
 
 
 # --- the model --------------------------------------------------------------------------------
@@ -218,8 +266,14 @@ def _reach(unit: _Unit) -> float:
 
 
 def _sets(count: int) -> list[tuple[int, ...]]:
-    """Return every set of at most MAX_TOGETHER candidates, the empty one first."""
-    together = min(MAX_TOGETHER, count)
+    """Return every set of a few candidates, the empty one first, within MAX_SETS."""
+    together = 0
+    total = 1
+    while together < min(MAX_TOGETHER, count):
+        total += math.comb(count, together + 1)
+        if total > MAX_SETS:
+            break
+        together += 1
     return [s for k in range(together + 1) for s in itertools.combinations(range(count), k)]
 
 
@@ -299,8 +353,6 @@ def _account(
         probability = 1 / (1 + math.exp(-odds))
         explained = _explained_by(column, candidates, posterior, member, marginals[-1, column])
         ranked.append(Ranked(cause, cause.prior, probability, tuple(weights), (), explained))
-    order = {"critical": 0, "high": 1, "medium": 2, "low": 3}
-    ranked.sort(key=lambda r: (-round(r.probability, 3), order[r.cause.severity], r.cause.id))
     return ranked
 
 
@@ -411,7 +463,16 @@ def _splits(
         found.append(
             SplitBy(finding.symptom, finding.missing, max(bits, 0.0), tuple(c.id for c in bearing))
         )
-    return tuple(sorted(found, key=lambda s: (-s.bits, s.symptom)))
+    return tuple(found)
+
+
+def _best_splits(splits: Iterable[SplitBy]) -> tuple[SplitBy, ...]:
+    """Return one entry per symptom, from the family that it tells most about, best first."""
+    best: dict[str, SplitBy] = {}
+    for split in splits:
+        if split.symptom not in best or split.bits > best[split.symptom].bits:
+            best[split.symptom] = split
+    return tuple(sorted(best.values(), key=lambda s: (-s.bits, s.symptom)))
 
 
 def _entropy(probability: float) -> float:

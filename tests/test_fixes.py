@@ -19,6 +19,7 @@ def cause(patch: Patch | None, **fix_for: str) -> Cause:
         ("    fp16=True,", "train.py", False, "    fp16=False,"),
         ("fp16: true  # fast", "c.yml", False, "fp16: false  # fast"),
         ('  "fp16": true,', "args.json", False, '  "fp16": false,'),
+        ("    fp16=[1, 2], x=3", "train.py", None, "    fp16=None, x=3"),
         ("  --fp16 True --lr 2", "run.sh", False, "  --fp16 false --lr 2"),
     ],
 )

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ftdoctor.diagnose import diagnose_run
+from ftdoctor.diagnose import diagnose_run, gather
 from ftdoctor.evaluate import ALARM, Label, load_labels
 from ftdoctor.library import load
 from ftdoctor.model import Diagnosis
-from ftdoctor.read import read_run
 
 LABELS = load_labels(Path(__file__).parents[1] / "fixtures")
 LIBRARY = load()
@@ -19,7 +18,7 @@ HEALTHY = [label for label in LABELS if label.healthy]
 
 
 def diagnosed(label: Label) -> Diagnosis:
-    return diagnose_run(read_run(label.path), LIBRARY)
+    return diagnose_run(gather(label.path, label.options(), LIBRARY), LIBRARY)
 
 
 def said(diagnosis: Diagnosis) -> str:

@@ -103,6 +103,14 @@ def test_two_independent_faults_are_both_found() -> None:
     assert all(r.probability > 0.9 for r in found.ranked)
 
 
+def test_many_independent_faults_do_not_dilute_each_other() -> None:
+    names = [f"s{i}" for i in range(8)]
+    made = library([symptom(n, 0.001) for n in names], [cause(f"c{n}", {n: 0.95}) for n in names])
+    found = ranking(made, dict.fromkeys(names, P))
+    assert len(found.winners) == 8
+    assert all(r.probability > 0.9 for r in found.ranked)
+
+
 def test_one_observation_seen_five_times_counts_once() -> None:
     names = [f"s{i}" for i in range(5)]
     grouped = library(

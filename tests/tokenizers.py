@@ -1,4 +1,4 @@
-"""Real tokenizers for tests, from public npm packages, kept in a cache folder and never committed."""
+"""Real tokenizers for tests: public npm packages in a cache folder, never committed."""
 
 from __future__ import annotations
 

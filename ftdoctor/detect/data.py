@@ -642,27 +642,6 @@ def questions_as_answers(run: Run, *, above: float) -> Observation:
     )  # fmt: skip
 
 
-@detector("data.unlike")
-def unlike(run: Run, *, split: str, times: float) -> Observation:
-    """Find that prompts of another split are `times` longer or shorter in the median."""
-    import polars as pl
-
-    def median(of: str) -> tuple[float, pl.DataFrame]:
-        rows = of_split(run, of).filter(pl.col("prompt").is_not_null())
-        value = rows["prompt"].str.len_chars().median() if rows.height >= 20 else None
-        return (float(value) if isinstance(value, int | float) else 0.0), rows
-
-    own, _ = median("train")
-    other, rows = median(split)
-    if not own or not other:
-        return unobservable(f"Training and {split} prompts are not both here", HOMES[split])
-    ratio = other / own
-    text = f"The median {split} prompt has {other:,.0f} characters, the training prompt {own:,.0f}"
-    if ratio > times or ratio < 1 / times:
-        return present(text, *facts_of(rows, "data.prompt", "prompt", 2))
-    return absent(text)
-
-
 @detector("data.teacher_wrong")
 def teacher_wrong(run: Run, *, below: float) -> Observation:
     """Compare teacher labels with ground truth: columns of one row, or a file of gold answers."""
@@ -680,6 +659,13 @@ def teacher_wrong(run: Run, *, below: float) -> Observation:
         facts = [Fact("data.label", f"{a!r}, truth {b!r}", w) for a, b, w in wrong[:3]]
         return present(f"{text}, e.g. {wrong[0][2]}", *facts)
     return absent(text)
+
+
+def gold_agreement(run: Run) -> float | None:
+    """Return the share of labels that agree with the ground truth, None below 20 pairs."""
+    pairs = list(_gold_pairs(run, of_split(run, "train")))
+    same = sum(a.strip().casefold() == b.strip().casefold() for a, b, _ in pairs)
+    return same / len(pairs) if len(pairs) >= 20 else None
 
 
 _GOLD = ("gold", "ground_truth", "gold_label", "true_label", "gold_answer", "reference_label")

@@ -26,6 +26,7 @@ HIGHER_IS_BETTER = (
     "map", "ndcg",
 )  # fmt: skip
 EVAL_SPLITS = ("eval", "test")
+BASELINE = "scores of the base model (--baseline EVAL.json)"
 HOUSEKEEPING = (
     "runtime",
     "per_second",
@@ -509,13 +510,39 @@ def train_loss_dwarfs_eval(run: Run, *, times: float = 3.5, minimum: int = 2) ->
 @detector("evaluation.no_baseline")
 def no_baseline(run: Run) -> Observation:
     """Find evaluations, but none before the first step (of the base model)."""
+    given = next((f for name, f in run.facts.items() if name.startswith("baseline.")), None)
+    if given:
+        return absent(f"scores of the base model were given, as {given[0].name[9:]}", given[0])
     found = eval_losses(run) or task_metrics(run)
     if not found:
-        return unobservable("no evaluation was logged", *EVAL_FILES)
+        return unobservable("no evaluation was logged", BASELINE, *EVAL_FILES)
     first = min(p.step(0) for p in found)
     if first <= 1:
         return absent(f"the first evaluation is at step {first}")
     return present(f"the first evaluation is at step {first}", found[0].fact(0))
+
+
+@detector("evaluation.no_better_than_base")
+def no_better_than_base(run: Run, *, margin: float) -> Observation:
+    """Find that no score at the end is better than the base model's by a share of `margin`."""
+    compared = []
+    for found in (*eval_losses(run), *task_metrics(run)):
+        base = fact_number(run, f"baseline.{found.series.name.lower()}")
+        if base is not None:
+            compared.append((found, *base))
+    if not compared:
+        return unobservable("No score of the base model to compare with", BASELINE)
+    texts, better = [], False
+    for found, base_value, _ in compared:
+        last = float(found.values[-1])
+        falls = any(w in found.series.name.lower() for w in LOWER_IS_BETTER)
+        gain = base_value - last if falls else last - base_value
+        better = better or gain > margin * abs(base_value)
+        texts.append(f"{found.label} ends at {number(last)}, the base model has {number(base_value)}")
+    text = "; ".join(texts[:2])
+    if better:
+        return absent(text, compared[0][2])
+    return present(text, compared[0][0].fact(-1), compared[0][2], curves=(compared[0][0].curve,))
 
 
 @detector("evaluation.too_few_rows")

@@ -375,6 +375,22 @@ def completions_at_limit(run: Run, *, above: float = 0.8, minimum: int = 1) -> O
     return (present if float(full.mean()) > above else absent)(text, shortest.fact(-1), limit[1])
 
 
+@detector("rl.completions_cut_early")
+def completions_cut_early(
+    run: Run, *, above: float = 0.8, first: float = 0.1, minimum: int = 10
+) -> Observation:
+    """Find that more than `above` of the completions were cut in the first share of the rows."""
+    found = points(run, "completions/clipped_ratio")
+    if found is None or len(found.finite) < minimum:
+        return unobservable("no share of cut completions was logged", *RL_FILES)
+    rows = found.finite
+    count = max(3, int(first * len(rows)))
+    share = float(stats.level(rows.values[:count]))
+    text = f"{share:.0%} of the completions are cut in the first {count} of {len(rows)} rows"
+    answer = present if share > above else absent
+    return answer(text, rows.fact(0), curves=("completions/clipped_ratio",))
+
+
 @detector("rl.accuracy_reaches")
 def accuracy_reaches(
     run: Run, *, at: float, within: float, window: int = 3, minimum: int = 10

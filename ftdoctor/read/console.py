@@ -37,6 +37,7 @@ _TRAINING_BAR = re.compile(r"(?i)train|epoch|step|iter|loss|episode|\|")
 _OTHER_BAR = re.compile(
     r"(?i)eval|valid|test|predict|load|map|filter|token|download|fetch|generat|shard|pack|save|merg"
     r"|writ|convert|upload|extract|process|read|infer|render|compil|captur|warm|quanti|drop"
+    r"|dataset|truncat|adding"
 )
 _EPOCH_OF_BAR = re.compile(r"(?i)epoch\D{0,3}(\d+)(?:/(\d+))?")
 _EPOCH_HEADER = re.compile(r"^\s*(?:=+|-+|\*+)?\s*Epoch:?\s+(\d+)\s*(?:/|of)\s*(\d+)\s*[:=*-]*\s*$")

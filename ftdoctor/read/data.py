@@ -108,7 +108,7 @@ def _first_line_is_row(head: str) -> bool:
 
 
 def _some_line_is_row(head: str) -> bool:
-    lines = head.split("\n")[:20]
+    lines = head.split("\n")[1:20]
     return any(isinstance(_loads(line), dict) for line in lines if line.strip().startswith('{"'))
 
 

@@ -50,6 +50,7 @@ METRICS: dict[str, str] = {
     "optim/entropy": "entropy",
     "actor/entropy": "entropy",
     "actor/entropy_loss": "entropy",
+    "rollout/ep_rew_mean": "reward",
     "objective/kl": "kl",
     "optim/kl_sample_train_v1": "kl_sample_train",
     "actor/kl_loss": "kl",

@@ -145,6 +145,14 @@ def _call_settings(code: Code, name: str, call: ast.Call) -> Iterator[tuple[str,
         yield from _loaded_dataset(code, call)
     elif last in ("AdamW", "Adam", "SGD", "Adafactor", "AdamW8bit", "PagedAdamW8bit"):
         yield from _keywords(code, call, {"lr", "weight_decay"})
+    elif "token" in last.lower() and _truncates(code, call):
+        yield from _keywords(code, call, {"max_length"})
+
+
+def _truncates(code: Code, call: ast.Call) -> bool:
+    """Say whether a tokenizer call cuts its text at `max_length`."""
+    return any(k.arg == "truncation" and code.value(k.value) not in (False, None, "do_not_truncate")
+               for k in call.keywords)  # fmt: skip
 
 
 def _keywords(

@@ -89,7 +89,9 @@ def test_objects_over_several_lines_are_rows() -> None:
 
 
 def test_a_document_with_a_list_of_rows_is_read() -> None:
-    assert read('{"version": 1, "data": [{"text": "a"}, {"text": "b"}]}', "a.json").record_count == 2
+    assert (
+        read('{"version": 1, "data": [{"text": "a"}, {"text": "b"}]}', "a.json").record_count == 2
+    )
 
 
 def test_bom_and_crlf_do_no_harm() -> None:
@@ -122,7 +124,12 @@ def test_the_sample_is_the_same_each_time_and_spread_over_the_file() -> None:
 
 
 def test_fields_that_are_missing_are_told_unless_all_rows_are_prompts() -> None:
-    mixed = summary(read('{"prompt": "a", "completion": "b"}\n{"prompt": "c"}\n{"prompt": "d", "completion": "e"}\n'))
+    mixed = summary(
+        read(
+            '{"prompt": "a", "completion": "b"}\n{"prompt": "c"}\n'
+            '{"prompt": "d", "completion": "e"}\n'
+        )
+    )
     assert mixed["problems"] == {"missing-field:completion": [1, [2]]}
     prompts = summary(read('{"prompt": "a"}\n{"prompt": "c"}\n'))
     assert prompts["problems"] == {}
@@ -144,7 +151,9 @@ def test_parquet_rows_are_read() -> None:
     assert summary(reading)["layouts"] == {"messages": 3}
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 40, b"[", b"{", b"\xff\xfe", b"null\n", b"[1, 2]"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 40, b"[", b"{", b"\xff\xfe", b"null\n", b"[1, 2]"]
+)
 def test_rubbish_never_raises(content: bytes) -> None:
     assert read(content).state in (ArtifactState.DAMAGED, ArtifactState.PARTIAL)
 

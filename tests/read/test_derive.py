@@ -92,7 +92,8 @@ def test_alpaca_rows_are_rendered_by_the_script_alone() -> None:
     script = (
         "from trl import SFTTrainer\n"
         "def render(row):\n"
-        "    return f\"### Instruction:\\n{row['instruction']}\\n\\n### Response:\\n{row['output']}\"\n"
+        "    return f\"### Instruction:\\n{row['instruction']}\\n\\n\"\\\n"
+        "        f\"### Response:\\n{row['output']}\"\n"
         "SFTTrainer(model=model, formatting_func=render).train()\n"
     )
     assert row(run_of({"train.jsonl": data}))["rendered"] is None
@@ -126,7 +127,9 @@ def test_without_a_tokenizer_only_the_certain_is_said() -> None:
 
 
 def test_prepared_rows_show_their_end_and_labels() -> None:
-    rows = [{"input_ids": [1, 5, 2, 0], "attention_mask": [1, 1, 1, 0], "labels": [-100, 5, -100, -100]}]
+    rows = [
+        {"input_ids": [1, 5, 2, 0], "attention_mask": [1, 1, 1, 0], "labels": [-100, 5, -100, -100]}
+    ]
     run = run_of({"train.jsonl": lines(rows)}, facts={"tokenizer.eos_id": 2, "tokenizer.bos_id": 1})
     found = row(run)
     assert (found["n_tokens"], found["ends_with_eos"], found["eos_masked"]) == (3, True, True)
@@ -136,7 +139,9 @@ def test_prepared_rows_show_their_end_and_labels() -> None:
 
 def test_copies_across_splits_are_found_over_all_rows() -> None:
     train = [chat(f"Question number {i} of many", f"Answer {i}") for i in range(20)]
-    run = run_of({"train.jsonl": lines(train), "eval.jsonl": lines([train[4], chat("Else " * 5, "x")])})
+    run = run_of(
+        {"train.jsonl": lines(train), "eval.jsonl": lines([train[4], chat("Else " * 5, "x")])}
+    )
     fact = run.fact("data.overlap.eval")
     assert fact is not None
     assert (fact.value["rows"], fact.value["shared"]) == (2, 1)
@@ -144,7 +149,9 @@ def test_copies_across_splits_are_found_over_all_rows() -> None:
 
 
 def test_outputs_are_kept_apart_from_training_rows() -> None:
-    made = [{"prompt": "Hi", "generated_text": "Hello", "finish_reason": "stop", "reference": "Hey"}]
+    made = [
+        {"prompt": "Hi", "generated_text": "Hello", "finish_reason": "stop", "reference": "Hey"}
+    ]
     run = run_of({"generations.jsonl": lines(made), "train.jsonl": lines([chat("a", "b")])})
     found = row(run, "generations")
     assert (found["response"], found["reference"], found["stop_reason"]) == ("Hello", "Hey", "stop")
@@ -154,7 +161,9 @@ def test_outputs_are_kept_apart_from_training_rows() -> None:
 
 
 def test_image_headers_are_read_without_a_library() -> None:
-    png = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + (640).to_bytes(4, "big") + (480).to_bytes(4, "big")
+    png = (
+        b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + (640).to_bytes(4, "big") + (480).to_bytes(4, "big")
+    )
     assert image_header(png + b"\x08\x06\0\0\0") == (640, 480, "RGBA")
     start = b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc0\x00\x11\x08"
     jpeg = start + (480).to_bytes(2, "big") + (640).to_bytes(2, "big") + b"\x03" + b"\0" * 9
@@ -163,7 +172,8 @@ def test_image_headers_are_read_without_a_library() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "stop"), [("qwen2_5", "<|im_end|>"), ("llama3_1", "<|eot_id|>"), ("gemma3", "<end_of_turn>")]
+    ("name", "stop"),
+    [("qwen2_5", "<|im_end|>"), ("llama3_1", "<|eot_id|>"), ("gemma3", "<end_of_turn>")],
 )
 def test_real_tokenizers_close_their_answers_with_one_token(name: str, stop: str) -> None:
     folder = real_tokenizer(name)

@@ -141,9 +141,7 @@ def test_fastai_columns() -> None:
     header = ["epoch", "train_loss", "valid_loss", "accuracy", "time"]
     [row] = book(trainer_table(header, [0, 3.9, 3.7, 0.33, "00:41"])).metrics
     assert row.epoch == 0
-    assert dict(row.values) == {"train_loss": 3.9, "eval_loss": 3.7, "eval_accuracy": 0.33} or (
-        dict(row.values) == {"train_loss": 3.9, "valid_loss": 3.7, "eval_accuracy": 0.33}
-    )
+    assert dict(row.values) == {"train_loss": 3.9, "valid_loss": 3.7, "eval_accuracy": 0.33}
 
 
 def test_plain_text_output_of_a_table() -> None:

@@ -25,7 +25,11 @@ CONFIG = {
 def run_of(**files: Any) -> Run:
     named = {name.replace("__", "/"): content for name, content in files.items()}
     return run_from_example(
-        {"files": {n: c if isinstance(c, str) else json.dumps(c, indent=2) for n, c in named.items()}}
+        {
+            "files": {
+                n: c if isinstance(c, str) else json.dumps(c, indent=2) for n, c in named.items()
+            }
+        }
     )
 
 
@@ -48,7 +52,10 @@ def test_version_5_takes_ids_from_tokenizer_json() -> None:
     model = {"type": "BPE", "vocab": {"a": 0}, "merges": [["a", "b"]]}
     run = run_of(
         **{
-            "tokenizer_config.json": {"tokenizer_class": "TokenizersBackend", "eos_token": "<|im_end|>"},
+            "tokenizer_config.json": {
+                "tokenizer_class": "TokenizersBackend",
+                "eos_token": "<|im_end|>",
+            },
             "tokenizer.json": {**tokens, "model": model, "pre_tokenizer": None},
         }
     )
@@ -103,7 +110,9 @@ def test_a_post_processor_tells_what_it_adds() -> None:
     assert {f.name: f.value for f in reading.facts}["tokenizer.adds_before"] == ["<s>"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"eos_token": 5}', b"\xff\xfe\x00"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b'{"eos_token": 5}', b"\xff\xfe\x00"]
+)
 def test_damage_is_a_state_and_never_raises(content: bytes) -> None:
     for reader in (read_tokenizer_config, read_tokenizer):
         reading = reader(memory_source("tokenizer_config.json", content))
