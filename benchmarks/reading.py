@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +35,26 @@ TOKENS = 150_000
 # --- inputs -----------------------------------------------------------------------------------
 
 
-def write_console(path: Path, size: int) -> None:
-    """Write standard output of a Trainer as a file catches it: a redraw per step, a row per ten."""
+def write_console(path: Path, size: int, processes: int) -> None:
+    """Write standard output as a file catches it: every process redraws its bar at every step.
+
+    One of them logs a row every ten steps, as the Trainer does, and warns now and then.
+    """
+    steps = max(100, size // (118 * processes))
     with path.open("wb") as stream:
         stream.write(b"***** Running training *****\n  Num examples = 64,000\n")
-        steps = max(100, size // 118)
         batch: list[str] = []
         written = step = 0
         while written < size:
             step += 1
             percent = min(100, 100 * step // steps)
-            batch.append(
-                f"\r{percent:3d}%|{'█' * (percent // 10):<10}| {step}/{steps} "
-                f"[{step // 3600:02d}:{step // 60 % 60:02d}<11:22:33,  {1.5 + step % 7 / 10:.2f}s/it]"
-            )
+            clock = f"{step // 3600:02d}:{step // 60 % 60:02d}"
+            bar = f"\r{percent:3d}%|{'█' * (percent // 10):<10}| {step}/{steps} [{clock}<11:22:33, "
+            batch += [f"{bar} {1.5 + (step + n) % 7 / 10:.2f}s/it]" for n in range(processes)]
             if step % 10 == 0:
                 batch.append(
-                    f"\r{' ' * 80}\r{{'loss': {2 + 1 / step:.4f}, 'grad_norm': {step % 13 / 7:.4f}, "
+                    f"\r{' ' * 80}\r{{'loss': {2 + 1 / step:.4f}, "
+                    f"'grad_norm': {step % 13 / 7:.4f}, "
                     f"'learning_rate': {2e-4 * (1 - step / steps):.6e}, "
                     f"'epoch': {3 * step / steps:.2f}}}\n"
                 )
@@ -63,7 +67,7 @@ def write_console(path: Path, size: int) -> None:
 
 
 def write_metrics(path: Path, size: int, *, nan: bool) -> None:
-    """Write rows of a trainer's metrics.jsonl; with `nan`, every hundredth row has a NaN literal."""
+    """Write rows of a metrics.jsonl; with `nan`, every hundredth loss is a NaN literal."""
     chance = random.Random(0)
     with path.open("w") as stream:
         written = step = 0
@@ -220,10 +224,11 @@ def run_task(name: str, path: Path) -> Measured:
 
 
 def run_command(command: str, path: Path) -> Measured:
-    """Run a shell command on a file; its output is not kept."""
+    """Run a shell command on a file; its output goes through a pipe."""
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "LC_ALL": "C"}
-    subprocess.run(["sh", "-c", command, "sh", str(path)], stdout=subprocess.DEVNULL,
+    # Not to /dev/null: GNU grep stops at the first match when nobody can read the count.
+    subprocess.run(["sh", "-c", command, "sh", str(path)], capture_output=True,
                    check=True, env=environment)  # fmt: skip
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -277,6 +282,7 @@ def compared(
         "ratio": round(ratio, 5),
         "at_most": at_most,
         "of": unit,
+        "cpu_ratio": round(reader.cpu / max(floor.cpu, 1e-9), 5),
         "reader_s": round(own, 4),
         "floor_s": round(other, 4),
         "memory_mb": round(reader.memory_mb),
@@ -288,15 +294,16 @@ def compared(
 
 
 def console_figures(folder: Path, scale: float, repeat: int) -> Iterator[dict[str, Any]]:
-    path = folder / "stdout.log"
-    write_console(path, int(scale * 500e6))
-    reader, floor = alternate(
-        repeat,
-        lambda: run_task("read_whole", path),
-        lambda: run_command('grep -c loss "$1"', path),
-    )
-    yield compared("console against grep -c", reader, floor, at_most=10, unit="clock",
-                   megabytes=path.stat().st_size / 1e6)  # fmt: skip
+    for processes in (8, 1):
+        path = folder / "stdout.log"
+        write_console(path, int(scale * 500e6), processes)
+        reader, floor = alternate(
+            repeat,
+            partial(run_task, "read_whole", path),
+            partial(run_command, 'grep -c loss "$1"', path),
+        )
+        yield compared(f"console of {processes} processes against grep -c", reader, floor,
+                       at_most=10, unit="clock", megabytes=path.stat().st_size / 1e6)  # fmt: skip
 
 
 def metrics_figures(folder: Path, scale: float, repeat: int) -> Iterator[dict[str, Any]]:
@@ -307,7 +314,7 @@ def metrics_figures(folder: Path, scale: float, repeat: int) -> Iterator[dict[st
     for task in ("read_alone", "read_whole"):
         for path, form in ((clean, "clean"), (with_nan, "with NaN")):
             reader, floor = alternate(
-                repeat, lambda: run_task(task, path), lambda: run_task("read_ndjson", clean)
+                repeat, partial(run_task, task, path), partial(run_task, "read_ndjson", clean)
             )
             yield compared(f"metrics.jsonl {form}, {task}, against polars read_ndjson of the clean",
                            reader, floor, at_most=2, unit="clock",
@@ -319,8 +326,8 @@ def gguf_figures(folder: Path, scale: float, repeat: int) -> Iterator[dict[str, 
     path = folder / "model.gguf"
     write_gguf(path, TOKENS)
     reader, floor = alternate(
-        min(repeat, 3), lambda: run_task("read_gguf", path),
-        lambda: run_task("read_gguf_library", path),
+        min(repeat, 3), partial(run_task, "read_gguf", path),
+        partial(run_task, "read_gguf_library", path),
     )  # fmt: skip
     found = compared("GGUF header against gguf.GGUFReader", reader, floor, at_most=0.01,
                      unit="cpu", megabytes=path.stat().st_size / 1e6)  # fmt: skip
@@ -334,8 +341,8 @@ def tensor_figures(folder: Path, scale: float, repeat: int) -> Iterator[dict[str
     write_safetensors(path, int(scale * 2e9))
     run_command('cat "$1" > /dev/null', path)
     reader, floor = alternate(
-        repeat, lambda: run_task("scan_safetensors", path),
-        lambda: run_command('cat "$1" > /dev/null', path),
+        repeat, partial(run_task, "scan_safetensors", path),
+        partial(run_command, 'cat "$1" > /dev/null', path),
     )  # fmt: skip
     yield compared("NaN scan of safetensors against cat", reader, floor, at_most=1 / 0.7,
                    unit="clock", megabytes=path.stat().st_size / 1e6)  # fmt: skip

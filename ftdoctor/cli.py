@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ftdoctor.cli_triage import FailOnOption, new_signature, status_of, triage
 from ftdoctor.errors import FtdoctorError, SignatureError
 
 app = typer.Typer(
@@ -27,6 +28,8 @@ signatures_app = typer.Typer(
     help="List and check the library of failure signatures.", no_args_is_help=True
 )
 app.add_typer(signatures_app, name="signatures")
+app.command()(triage)
+signatures_app.command("new")(new_signature)
 
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="Run folder, archive or single log; `-` reads a log.")
@@ -53,6 +56,7 @@ def _added_file(name: str, text: str, metavar: str = "FILE") -> Any:
 
 
 ADDED = "Evidence from outside the run"
+REPORT = "The report"
 
 
 def main() -> None:
@@ -97,6 +101,42 @@ def diagnose(
     ticket: Annotated[
         bool, typer.Option("--ticket", help="Print Markdown for a bug ticket; write no report.")
     ] = False,
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="LIST",
+            rich_help_panel=REPORT,
+            help="What to write: html, md (ticket), json, sarif, separated by commas.",
+        ),
+    ] = "html",
+    zipped: Annotated[
+        bool,
+        typer.Option(
+            "--zip",
+            rich_help_panel=REPORT,
+            help="Put the reports into one archive, which every ticket system takes.",
+        ),
+    ] = False,
+    opened: Annotated[
+        bool, typer.Option("--open", rich_help_panel=REPORT, help="Open the report when written.")
+    ] = False,
+    no_quotes: Annotated[
+        bool,
+        typer.Option(
+            "--no-quotes",
+            rich_help_panel=REPORT,
+            help="Leave out all text of the run: data rows, log lines, code.",
+        ),
+    ] = False,
+    redact_names: Annotated[
+        bool,
+        typer.Option(
+            "--redact-names",
+            rich_help_panel=REPORT,
+            help="Replace the names of run, project and data sets, the same name everywhere.",
+        ),
+    ] = False,
     signatures: SignaturesOption = None,
     choose: ChooseOption = "",
     production: Annotated[
@@ -118,18 +158,34 @@ def diagnose(
     price: Annotated[
         float | None,
         typer.Option(
-            "--price-per-device-hour", metavar="X", min=0, rich_help_panel=ADDED,
+            "--price-per-device-hour",
+            metavar="X",
+            min=0,
+            rich_help_panel=ADDED,
             help="Your price of one device for one hour, to put a cost on the run.",
         ),
     ] = None,
     observed: Annotated[
         list[str] | None,
         typer.Option(
-            "--observed", metavar="ID", rich_help_panel=ADDED,
+            "--observed",
+            metavar="ID",
+            rich_help_panel=ADDED,
             help="An outcome that you know of, as never-stops or not:never-stops; may be given "
             "more than once. `ftdoctor explain --observations` lists them.",
         ),
     ] = None,
+    good: Annotated[
+        str,
+        typer.Option(
+            "--good",
+            metavar="RUN",
+            rich_help_panel=ADDED,
+            help="A run that worked, or an earlier checkpoint: what differs becomes evidence.",
+        ),
+    ] = "",
+    fail_on: FailOnOption = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Name the root causes of a failed run and write one HTML report.
 
@@ -137,8 +193,11 @@ def diagnose(
     """
     import time
 
-    from ftdoctor.diagnose import Options
-    from ftdoctor.diagnose import diagnose as run_diagnosis
+    from ftdoctor.diagnose import Options, diagnose_run, gather
+    from ftdoctor.library import load
+    from ftdoctor.output import parse_formats, render, write_reports
+    from ftdoctor.pseudonyms import hide_names, names_of
+    from ftdoctor.render.terminal import print_summary
 
     files = {
         "production": production, "baseline": baseline, "benchmark": benchmark, "gold": gold
@@ -150,39 +209,26 @@ def diagnose(
         added=tuple((role, path) for role, path in files.items() if path is not None),
         observed=tuple(observed or ()),
         price=price,
+        good=good,
     )
+    asked = parse_formats(formats)
     with _working(f"Reading {run}"):
-        diagnosis = run_diagnosis(run, options)
-        if as_json:
-            text = json.dumps(diagnosis.to_json(), ensure_ascii=False, allow_nan=False)
-        elif ticket:
-            from ftdoctor.render.markdown import render_ticket
-
-            text = render_ticket(diagnosis)
-        else:
-            text = ""
-            report = _write_report(diagnosis, output)
-    if text:
-        typer.echo(text)
-    else:
-        from ftdoctor.render.terminal import print_summary
-
-        print_summary(diagnosis, report)
-    raise typer.Exit(diagnosis.status)
-
-
-def _write_report(diagnosis: object, output: Path | None) -> Path:
-    from ftdoctor.model import Diagnosis
-    from ftdoctor.output import file_stem, write_whole
-    from ftdoctor.render.html import render_html
-
-    assert isinstance(diagnosis, Diagnosis)
-    name = f"ftdoctor-{file_stem(diagnosis.run.name)}.html"
-    path = Path(name) if output is None else output
-    if path.is_dir():
-        path = path / name
-    write_whole(path, render_html(diagnosis))
-    return path
+        library = load(options.signatures)
+        evidence = gather(run, options, library)
+        diagnosis = diagnose_run(evidence, library)
+        if redact_names:
+            diagnosis = hide_names(diagnosis, names_of(evidence))
+        if as_json or ticket:
+            typer.echo(
+                render(diagnosis, "json" if as_json else "md", quotes=not no_quotes), nl=False
+            )
+            raise typer.Exit(status_of(diagnosis, fail_on))
+        written = write_reports(diagnosis, output, asked, quotes=not no_quotes, zipped=zipped)
+    if not quiet:
+        print_summary(diagnosis, *written)
+    if opened:
+        typer.launch(written[0].resolve().as_uri())
+    raise typer.Exit(status_of(diagnosis, fail_on))
 
 
 @app.command()
@@ -201,6 +247,51 @@ def show(
         typer.echo(json.dumps(describe(evidence), ensure_ascii=False, default=str))
     else:
         typer.echo(render_show(evidence))
+
+
+@app.command()
+def compare(
+    good: Annotated[
+        str, typer.Argument(metavar="GOOD", help="A run that worked, or a good checkpoint.")
+    ],
+    bad: Annotated[
+        str, typer.Argument(metavar="BAD", help="The run that failed, or a bad checkpoint.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="PATH", help="Page, or a folder. [default: .]"),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print as JSON and write no page.")
+    ] = False,
+    signatures: SignaturesOption = None,
+) -> None:
+    """Say what differs between a good run and a failed one, what explains the failure first.
+
+    Exit status as for diagnose: 0 nothing found, 1 root cause found, 3 nothing readable.
+    """
+    import time
+
+    from ftdoctor.compare.explain import explaining, to_json
+    from ftdoctor.diagnose import Options, diagnose_pair
+
+    options = Options(signatures=tuple(signatures or ()), now=time.time(), good=good)
+    with _working(f"Reading {good} and {bad}"):
+        comparison, diagnosis = diagnose_pair(bad, options)
+    ranked = explaining(comparison, diagnosis)
+    if as_json:
+        typer.echo(json.dumps(to_json(comparison, diagnosis, ranked), ensure_ascii=False))
+        raise typer.Exit(diagnosis.status)
+    from ftdoctor.output import file_stem, write_whole
+    from ftdoctor.render.compare import render_comparison, render_comparison_text
+
+    name = f"ftdoctor-compare-{file_stem(diagnosis.run.name)}.html"
+    path = Path(name) if output is None else output
+    path = path / name if path.is_dir() else path
+    write_whole(path, render_comparison(comparison, diagnosis, ranked))
+    typer.echo(render_comparison_text(comparison, diagnosis, ranked))
+    typer.echo(f"\nPage: {path}")
+    raise typer.Exit(diagnosis.status)
 
 
 @app.command()

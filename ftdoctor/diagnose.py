@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ftdoctor.compare import Comparison, compare
 from ftdoctor.curves import thin
 from ftdoctor.detect.engine import detect_all
 from ftdoctor.fixes import edit_for, fix_text
@@ -20,7 +21,6 @@ from ftdoctor.model import (
     Finding,
     Library,
     Moment,
-    NextCheck,
     RankedCause,
     Run,
     RunSummary,
@@ -31,6 +31,7 @@ from ftdoctor.model import (
     Verdict,
     Where,
 )
+from ftdoctor.nextcheck import next_checks
 from ftdoctor.observations import observations
 from ftdoctor.panels import panels
 from ftdoctor.rank import Ranked, Ranking, rank
@@ -40,10 +41,8 @@ PROBABLE = 0.70
 POSSIBLE = 0.40  # below this no known cause is likely
 LISTED = 0.02  # causes below this are left out of the diagnosis
 TIMELINE_ROWS = 12
-NEXT_CHECKS = 5
 # Stages whose causes exist in some kinds of training only; other stages concern every run.
 STAGE_KINDS = {"preference": ("preference", "reward"), "reinforcement": ("rl",)}
-USEFUL_BITS = 0.01  # a check that settles less than this is not worth anybody's time
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,7 @@ class Options:
     `now` is in Unix seconds. `added` are files outside the run, each with its role: production,
     benchmark, gold (ground truth) or baseline. `observed` are outcomes that the user knows of, as
     `never-stops` or `not:never-stops`. `price` is money per device hour, in the user's currency.
+    `good` is a run that worked, or a checkpoint of this one, to compare with.
     """
 
     signatures: tuple[Path, ...] = ()
@@ -61,6 +61,7 @@ class Options:
     added: tuple[tuple[str, Path], ...] = ()
     observed: tuple[str, ...] = ()
     price: float | None = None
+    good: str = ""
 
 
 def diagnose(path: str | Path, options: Options | None = None) -> Diagnosis:
@@ -72,6 +73,14 @@ def diagnose(path: str | Path, options: Options | None = None) -> Diagnosis:
     options = options or Options()
     library = load(options.signatures)
     return diagnose_run(gather(path, options, library), library)
+
+
+def diagnose_pair(path: str | Path, options: Options) -> tuple[Comparison, Diagnosis]:
+    """Diagnose a run against the good one of the options; errors as of `diagnose`."""
+    library = load(options.signatures)
+    run = gather(path, replace(options, good=""), library)
+    comparison = compare(gather_good(options), run)
+    return comparison, diagnose_run(with_comparison(run, comparison), library)
 
 
 def gather(path: str | Path, options: Options, library: Library) -> Run:
@@ -86,13 +95,27 @@ def gather(path: str | Path, options: Options, library: Library) -> Run:
         facts["run.now"] = (Fact("run.now", options.now, Where("the clock of this diagnosis")),)
     if options.price is not None:
         facts["run.price"] = (Fact("run.price", options.price, Where("--price-per-device-hour")),)
-    return replace(run, facts=facts)
+    run = replace(run, facts=facts)
+    return with_comparison(run, compare(gather_good(options), run)) if options.good else run
+
+
+def gather_good(options: Options) -> Run:
+    """Read the run that worked; nothing that the caller adds to the failed one is added to it."""
+    from ftdoctor.read import read_run
+
+    return read_run(options.good)
+
+
+def with_comparison(run: Run, comparison: Comparison) -> Run:
+    """Return the run with what differs from a good one among its facts."""
+    return replace(run, facts=dict(run.facts) | {f.name: (f,) for f in comparison.facts()})
 
 
 def diagnose_run(run: Run, library: Library) -> Diagnosis:
     """Diagnose evidence that has been read already."""
     findings = detect_all(run, library)
-    ranking = rank(findings, applicable(library, run))
+    fitting = applicable(library, run)
+    ranking = rank(findings, fitting)
     ranked = tuple(_ranked_cause(r, run, library, findings) for r in ranking.ranked)
     ranked = _beneath(tuple(r for r in ranked if r.probability >= LISTED), library)
     causes = tuple(r for r in ranked if r.severity is not Severity.LOW)
@@ -106,7 +129,7 @@ def diagnose_run(run: Run, library: Library) -> Diagnosis:
         findings=findings,
         unexplained=ranking.unexplained,
         no_known_cause=ranking.no_known_cause,
-        next_checks=_next_checks(ranking, library),
+        next_checks=next_checks(ranking, fitting, findings, run),
         unchecked=_unchecked(findings, library),
         timeline=_timeline(run, causes, findings),
         curves=_curves(run, causes, findings),
@@ -221,8 +244,9 @@ def _verdict(
     unchecked = sum(f.state is State.UNOBSERVABLE for f in findings)
     checked = len(findings) - unchecked
     by_name = {f.symptom: f for f in findings}
-    if ranking.unexplained:
-        strongest = by_name[ranking.unexplained[0]]
+    open_ones = (*ranking.unexplained, *_told(findings))
+    if open_ones:
+        strongest = by_name[open_ones[0]]
         return Verdict(
             "unknown",
             f"No known cause is likely. Strongest symptom: {strongest.title[:1].lower()}"
@@ -243,6 +267,15 @@ def _verdict(
         lead=f"{checked} checks were made; the likeliest cause stays below "
         f"{max([0.05, *(c.probability for c in causes)]):.0%}.",
     )
+
+
+def _told(findings: Sequence[Finding]) -> list[str]:
+    """Return the symptoms that the user has seen: a run that shows one is not called healthy."""
+    return [
+        f.symptom
+        for f in findings
+        if f.state is State.PRESENT and any(x.name.startswith("observed.") for x in f.facts)
+    ]
 
 
 def _verdict_of_cause(causes: Sequence[RankedCause]) -> Verdict:
@@ -280,21 +313,6 @@ def first_sentence(text: str) -> str:
 
 
 # --- the rest of the page ---------------------------------------------------------------------
-
-
-def _next_checks(ranking: Ranking, library: Library) -> tuple[NextCheck, ...]:
-    """Return the missing files that would settle most, one entry per file."""
-    best: dict[str, NextCheck] = {}
-    for split in ranking.splits:
-        if split.bits < USEFUL_BITS or not split.missing:
-            continue
-        need = split.missing[0]
-        if need not in best:
-            title = library.symptoms[split.symptom].title
-            text = f"Add {need}: it would show whether “{title[:1].lower()}{title[1:]}”."
-            best[need] = NextCheck(need, text, round(split.bits, 3), split.causes)
-    files = sorted(best.values(), key=lambda n: (-n.bits, n.need))
-    return tuple(files[:NEXT_CHECKS])
 
 
 def _unchecked(findings: Sequence[Finding], library: Library) -> tuple[Unchecked, ...]:

@@ -80,7 +80,7 @@ def discover(path: str | Path, *, choose: str = "") -> Discovery:
         local = local.resolve()
         root = str(local)
         if local.is_dir():
-            sources = list(walk(local, skipped))
+            sources = list(_with_archives(walk(local, skipped), skipped))
         else:
             sources = [local_source(local.parent, local)]
     found = tuple(Found(source, classify(source)) for source in sources)
@@ -103,6 +103,27 @@ def _open_place(text: str) -> tuple[str, list[Source]] | None:
     from ftdoctor.places import open_place
 
     return open_place(text)
+
+
+def _with_archives(sources: Iterable[Source], skipped: list[Artifact]) -> Iterator[Source]:
+    """Yield the files with compressed logs and archives replaced by what they hold."""
+    from ftdoctor.places import inside
+
+    walked = list(sources)
+    names = {source.path for source in walked}
+    for source in walked:
+        opened = inside(source)
+        if opened is None:
+            yield source
+            continue
+        members, reason = opened
+        fresh = [member for member in members if member.path not in names]
+        if len(fresh) < len(members):
+            reason = "packed copy of a file that lies beside it"
+        if reason:
+            damaged = ArtifactState.SKIPPED if fresh or members else ArtifactState.DAMAGED
+            skipped.append(Artifact(source.path, "", source.size, damaged, reason))
+        yield from fresh
 
 
 # --- walking ----------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 A label is a JSON object: `id`; `path` of the run, relative to the runs folder (default: the id);
 `healthy` true, false or "unclear"; `causes`, the acceptable first causes (equivalent ones count);
 `also`, further causes that are present; `given`, what the caller adds (files by role, relative to
-the label's folder; `observed`, `price`, `now`). Unclear runs count for false alarms of high
+the label's folder; `good`, a run that worked; `observed`, `price`, `now`). Unclear runs count for false alarms of high
 confidence only. See docs/evaluation.md.
 """
 
@@ -51,6 +51,7 @@ class Label:
             added=tuple(files.items()),
             observed=tuple(self.given.get("observed", ())),
             price=self.given.get("price"),
+            good=str(self.path.parent / self.given["good"]) if "good" in self.given else "",
         )
 
 

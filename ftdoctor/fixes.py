@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from ftdoctor.model import Cause, Edit, Fact, Run, Value
+
+TEXT_END = "text.end"  # the setting of a patch that changes what the training text ends with
 
 # Canonical setting (HF TrainingArguments) -> name in the trainer's own configuration.
 # Sources: the trainers' documentation as cited in the reader of each format.
@@ -67,7 +70,7 @@ def fix_text(cause: Cause, trainer: str) -> str:
     """Return the exact setting or step in the dialect of the run's trainer, "" if none is known."""
     if trainer in cause.fix_for:
         return cause.fix_for[trainer]
-    if cause.patch is None:
+    if cause.patch is None or cause.patch.setting == TEXT_END:
         return ""
     name = setting_in(trainer, cause.patch.setting)
     if cause.patch.delete:
@@ -79,6 +82,8 @@ def edit_for(cause: Cause, run: Run) -> Edit | None:
     """Return the change at the place where the setting was read, if we hold that line of text."""
     if cause.patch is None:
         return None
+    if cause.patch.setting == TEXT_END:
+        return _edit_text_end(run, str(cause.patch.to))
     for fact in run.settings.get(cause.patch.setting, ()):
         line = _line_at(fact, run)
         if line is None or fact.where.line is None:
@@ -89,6 +94,51 @@ def edit_for(cause: Cause, run: Run) -> Edit | None:
         if changed is not None and changed != line:
             return Edit(fact.where.path, fact.where.line, line, changed)
     return None
+
+
+def _edit_text_end(run: Run, ending: str) -> Edit | None:
+    """Return the change that makes the script's training text end with an expression."""
+    for fact in run.facts.get("script.train.prompt", ()):
+        line = _line_at(fact, run)
+        if line is not None and fact.where.line is not None:
+            changed = end_with(line, tuple(fact.value.get("stops") or ()), ending)
+            if changed is not None and changed != line:
+                return Edit(fact.where.path, fact.where.line, line, changed)
+    return None
+
+
+def end_with(line: str, stops: tuple[str, ...], ending: str) -> str | None:
+    """Return a line `text = ...` or `return ...` with `ending` added to what it says.
+
+    A stop text that stands there literally, at the end, gives way. None if the line is no whole
+    statement of that form, or says it already.
+    """
+    indent = line[: len(line) - len(line.lstrip())]
+    statement = _statement(line)
+    value = getattr(statement, "value", None)
+    if not isinstance(statement, ast.Assign | ast.Return) or value is None or ending in line:
+        return None
+    text = not isinstance(value, ast.Constant) or isinstance(value.value, str)
+    if not text or not isinstance(value, ast.BinOp | ast.JoinedStr | ast.Name | ast.Constant):
+        return None
+    source = line.strip()
+    start, end = value.col_offset, value.end_col_offset or len(source)
+    # Columns of `ast` count bytes; a line with other letters is cut in bytes as well.
+    encoded = source.encode()
+    said, rest = encoded[start:end].decode(), encoded[end:].decode()
+    for stop in stops:
+        said = re.sub(rf"\s*\+\s*([\"']){re.escape(stop)}\1$", "", said)
+        said = re.sub(rf"{re.escape(stop)}([\"'])$", r"\1", said)
+    changed = f"{encoded[:start].decode()}{said} + {ending}{rest}"
+    return indent + changed if _statement(changed) is not None else None
+
+
+def _statement(line: str) -> ast.stmt | None:
+    try:
+        body = ast.parse(line.strip()).body  # `return` outside a function parses; compiling fails
+    except (SyntaxError, ValueError):
+        return None
+    return body[0] if len(body) == 1 else None
 
 
 def _line_at(fact: Fact, run: Run) -> str | None:

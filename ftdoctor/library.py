@@ -18,6 +18,7 @@ from typing import Any
 from ftdoctor.errors import SignatureError
 from ftdoctor.folders import folder
 from ftdoctor.model import STAGES, Call, Cause, Library, Patch, Severity, Status, Symptom
+from ftdoctor.versions import is_range
 
 _INT = re.compile(r"[-+]?\d+")
 _FLOAT = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?")
@@ -34,7 +35,7 @@ _SYMPTOM_KEYS = {
 _CAUSE_KEYS = {
     "cause", "title", "stage", "severity", "prior", "risk", "shows", "leads_to", "excludes",
     "verdict", "mechanism", "fix", "fix_for", "patch", "next_check", "references", "affects",
-    "status", "rows", "examples", "replaces",
+    "aliases", "status", "rows", "examples", "replaces",
 }  # fmt: skip
 _TRAINERS = {
     "hf", "trl", "axolotl", "llama-factory", "unsloth", "torchtune", "tinker", "mlx",
@@ -80,7 +81,8 @@ def load(extra: Sequence[Path] = (), *, check_calls: bool = False) -> Library:
         problems += _check_calls(symptoms)
     if problems:
         raise SignatureError(tuple(problems))
-    return Library(symptoms, causes, digest.hexdigest())
+    in_force = {name: c for name, c in causes.items() if c.status is not Status.DEPRECATED}
+    return Library(symptoms, in_force, digest.hexdigest())
 
 
 def _files(extra: Sequence[Path]) -> Iterator[tuple[Path, str]]:
@@ -273,13 +275,24 @@ def _cause(document: _Document) -> Cause:
         fix_for={k: str(v).strip() for k, v in (data.get("fix_for") or {}).items()},
         next_check=_get(document, "next_check", str, "").strip(),
         references=tuple(_get(document, "references", list, [])),
-        affects=tuple(_get(document, "affects", list, [])),
+        affects=_affects(document),
+        aliases=tuple(_get(document, "aliases", list, [])),
         status=_enum(document, "status", Status, Status.STABLE),
         rows=tuple(_get(document, "rows", list, [])),
         examples=tuple(_get(document, "examples", list, [])),
         file=document.file,
         line=document.marks[()][0],
     )
+
+
+def _affects(document: _Document) -> tuple[str, ...]:
+    ranges = tuple(str(v) for v in _get(document, "affects", list, []))
+    for index, text in enumerate(ranges):
+        if not is_range(text):
+            document.problem(
+                ("affects", index), f"`{text}` is no version range like `transformers>=4.31,<4.46`"
+            )
+    return ranges
 
 
 def _odds(document: _Document) -> dict[str, float]:
@@ -316,6 +329,7 @@ def _enum(document: _Document, key: str, kind: Callable[[str], Any], default: An
 def _cross_check(symptoms: Mapping[str, Symptom], causes: Mapping[str, Cause]) -> list[str]:
     """Return a problem for every name that points to nothing."""
     problems = []
+    aliased: dict[str, str] = {}
 
     def refer(place: str, name: str, known: Mapping[str, Any], what: str) -> None:
         if name not in known:
@@ -329,6 +343,10 @@ def _cross_check(symptoms: Mapping[str, Symptom], causes: Mapping[str, Cause]) -
             refer(place, name, symptoms, "symptom")
         for name in (*cause.leads_to, *cause.excludes):
             refer(place, name, causes, "cause")
+        for name in cause.aliases:
+            other = aliased.setdefault(name, cause.id)
+            if name in causes or other != cause.id:
+                problems.append(f"{place}: the alias `{name}` is the id or alias of another cause")
     for symptom in symptoms.values():
         for name in _named_symptoms(symptom.call):
             refer(f"{symptom.file}:{symptom.line}:1", name, symptoms, "symptom")

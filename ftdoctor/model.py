@@ -270,7 +270,9 @@ class Cause:
 
     `shows` maps symptom id to sensitivity P(symptom | cause); `risk` maps symptom id to the odds
     ratio that its presence puts on the prior; `leads_to` names causes or effects downstream;
-    `excludes` names causes whose advice contradicts this one's.
+    `excludes` names causes whose advice contradicts this one's; `aliases` are other ids under which
+    the same cause is known; `affects` are versions it exists in ("transformers<4.46"), any of which
+    is enough.
     """
 
     id: str
@@ -290,6 +292,7 @@ class Cause:
     next_check: str = ""
     references: tuple[str, ...] = ()
     affects: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
     status: Status = Status.STABLE
     rows: tuple[str, ...] = ()
     examples: tuple[Mapping[str, Any], ...] = ()

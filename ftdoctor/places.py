@@ -17,7 +17,10 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
@@ -28,6 +31,7 @@ from ftdoctor.read.source import Source
 MEMBER_LIMIT = 20_000  # files taken of one archive or prefix
 TOTAL_LIMIT = 4 << 30  # bytes of all members together, unpacked
 PACKED_LIMIT = 2 << 30  # bytes of a compressed stream that must be unpacked to be listed
+INSIDE_LIMIT = 256 << 20  # bytes of an archive that lies in a run, packed and unpacked
 RATIO_LIMIT = 1000  # unpacked to packed; deflate cannot exceed 1032, text logs reach about 100
 SMALL = 64 << 20  # bytes; below this no ratio is suspicious
 SPOOL = (
@@ -66,6 +70,30 @@ def open_place(text: str) -> tuple[str, list[Source]] | None:
             f"{path}: the archive is damaged or cut ({error}); copy it again or unpack what is left"
         ) from error
     return None
+
+
+def inside(source: Source) -> tuple[list[Source], str] | None:
+    """Return what a compressed file or archive inside a run holds, or nothing and the reason.
+
+    None if the file is neither. A compressed log goes by its own name without the suffix, members
+    of an archive by theirs below the archive's.
+    """
+    path, name = source.local, source.name.lower()
+    if path is None or not name.endswith((*ZIP_NAMES, *TAR_NAMES, *PACKED_NAMES)):
+        return None
+    if source.size > INSIDE_LIMIT:
+        return [], f"an archive of {source.size:,} bytes: unpack it to have it read"
+    try:
+        found = open_place(str(path))
+    except UnreadableRunError as error:
+        return [], str(error).removeprefix(f"{path}: ")
+    members = found[1] if found else []
+    if sum(member.size for member in members) > INSIDE_LIMIT:
+        return [], f"holds more than {INSIDE_LIMIT:,} bytes: unpack it to have it read"
+    folder = source.path.rpartition("/")[0]
+    if not name.endswith((*ZIP_NAMES, *TAR_NAMES)):
+        return [replace(m, path=f"{folder}/{m.path}".lstrip("/")) for m in members], ""
+    return [replace(m, path=f"{source.path}/{m.path}") for m in members], ""
 
 
 # --- bounds -----------------------------------------------------------------------------------
@@ -266,53 +294,114 @@ def _decompressor(path: Path) -> BinaryIO:
 
 # --- remote -----------------------------------------------------------------------------------
 
+FETCHED_WHOLE = 4 << 20  # bytes; smaller files are fetched once and kept, of others only ranges
+FETCHED_KEPT = 32
+BLOCK = 1 << 20  # bytes asked for at once; S3's own default of 50 MB is for reading on
+CONNECT_SECONDS, ANSWER_SECONDS = 15, 60
+# What the errors of the protocols' packages mean, by the name of their class.
+_HINTS = (
+    (r"NoCredentials|PartialCredentials|DefaultCredentials|TokenRetrieval",
+     "no credentials were found: set them as for the protocol's own tools"),
+    (r"Permission|Forbidden|AccessDenied|Unauthorized|SignatureDoesNotMatch|Gated",
+     "access was denied: check the credentials"),
+    (r"Connect|Timeout|DNS|Unreachable|gaierror|ServerDisconnected",
+     "the place cannot be reached: check the address and the network"),
+    (r"NotFound|NoSuch|\b404\b", "nothing lies there: check the address"),
+)  # fmt: skip
+
 
 def _remote(text: str) -> list[Source]:
     """Return the files below a remote prefix, or the one file it names, through fsspec."""
+    protocol = text.partition(":")[0].lower()
     try:
         import fsspec
-    except ImportError:
+
+        system, root = fsspec.core.url_to_fs(text, **_options(protocol))
+    except ImportError as error:
         raise UnreadableRunError(
-            f"{text}: reading remote places needs `pip install 'ftdoctor-forensics[remote]'`; "
-            "or copy the run here first"
+            f"{text}: a package for {protocol}:// is missing ({_one_line(error)}): "
+            "`pip install 'ftdoctor-forensics[remote]'`, or copy the run here first"
         ) from None
+    except ValueError as error:
+        raise UnreadableRunError(f"{text}: {_one_line(error)}; check the address") from None
     try:
-        system, root = fsspec.core.url_to_fs(text)
         found = list(_remote_files(system, str(root)))
     except UnreadableRunError:
         raise
-    except Exception as error:  # each protocol has its own errors: network, rights, packages
+    except Exception as error:  # each protocol has its own errors: network, rights, names
         raise UnreadableRunError(
-            f"{text}: cannot be listed ({type(error).__name__}: {error}); "
-            "check the address and your credentials, or copy the run here first"
+            f"{text}: {_hint(error)} ({_one_line(error)}), or copy the run here first"
         ) from error
     if not found:
         raise UnreadableRunError(f"{text}: nothing lies there; check the address")
     return found
 
 
+def _options(protocol: str) -> dict[str, Any]:
+    """Return options that keep a place that does not answer from holding up for minutes."""
+    if protocol in ("http", "https"):
+        from aiohttp import ClientTimeout
+
+        limit = ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS)
+        return {"client_kwargs": {"timeout": limit}}
+    if protocol in ("s3", "s3a"):
+        limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": ANSWER_SECONDS}
+        return {"config_kwargs": {**limits, "retries": {"max_attempts": 1}}}
+    return {}
+
+
+def _hint(error: Exception) -> str:
+    # fsspec says of any trouble with a web server that the file was not found; the cause says more.
+    cause = error.__cause__ or error
+    named = f"{type(error).__name__} {error} {type(cause).__name__} {cause}"
+    return next((hint for mark, hint in _HINTS if re.search(mark, named)), "cannot be listed")
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 def _remote_files(system: Any, root: str) -> Iterator[Source]:
     info = system.info(root)
-    if info.get("type") == "file":
+    # A web server answers for a folder with a page that lists it.
+    page = str(info.get("url", "")).endswith("/") and "html" in str(info.get("mimetype"))
+    if info.get("type") == "file" and not page:
         yield _remote_source(system, root.rsplit("/", 1)[-1], info)
         return
-    base = root.rstrip("/") + "/"
-    listed = system.find(root, detail=True)
+    base = (str(info["url"]) if page else root).rstrip("/") + "/"
+    listed = system.find(base if page else root, detail=True)
     for count, (name, detail) in enumerate(sorted(listed.items())):
         if count >= MEMBER_LIMIT:
             return
         relative = safe_member(str(name).removeprefix(base).lstrip("/"))
         if relative is not None and detail.get("type", "file") == "file":
-            yield _remote_source(system, relative, {**detail, "name": name})
+            known = detail if detail.get("size") is not None else system.info(name)
+            yield _remote_source(system, relative, {**known, "name": name})
 
 
 def _remote_source(system: Any, relative: str, info: dict[str, Any]) -> Source:
-    name = info["name"]
+    name, size = info["name"], info.get("size")
 
-    def opener() -> BinaryIO:
-        return cast(BinaryIO, system.open(name, "rb"))
+    def whole() -> bytes:
+        with system.open(name, "rb") as stream:
+            return cast(bytes, stream.read(FETCHED_WHOLE + 1))
 
-    return Source(relative, int(info.get("size") or 0), _remote_time(info), opener)
+    def ranged() -> BinaryIO:
+        stream = cast(BinaryIO, system.open(name, "rb", block_size=BLOCK))
+        if not stream.seekable():
+            stream.close()
+            raise OSError("the server gives no parts of files: copy the run here first")
+        return stream
+
+    if size is None or int(size) <= FETCHED_WHOLE:
+        known = len(_kept(whole)) if size is None else int(size)
+        return Source(relative, known, _remote_time(info), lambda: io.BytesIO(_kept(whole)))
+    return Source(relative, int(size), _remote_time(info), ranged)
+
+
+@lru_cache(maxsize=FETCHED_KEPT)
+def _kept(fetch: Callable[[], bytes]) -> bytes:
+    return fetch()
 
 
 def _remote_time(info: dict[str, Any]) -> float | None:
@@ -322,4 +411,6 @@ def _remote_time(info: dict[str, Any]) -> float | None:
             return float(value)
         if isinstance(value, datetime):
             return value.timestamp()
+    with suppress(TypeError, ValueError):
+        return parsedate_to_datetime(str(info.get("Last-Modified"))).timestamp()
     return None

@@ -6,6 +6,11 @@ ratios of the risk factors seen. A symptom is absent with probability
 no factor. Causes that share no present symptom are independent; within each such family sets of
 causes are enumerated in log space and summed to marginals, so that explaining away and several
 faults at once need no special case.
+
+Causes whose advice contradicts (`excludes`, in either direction) are never present together: sets
+that hold both have no weight. Where the evidence leaves both likely, the less likely one is held
+below CONTRADICTED and what it loses is counted as "no known cause": advice in two directions helps
+nobody, and the likelier cause has not gained by it.
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ MAX_CANDIDATES = 40  # the likeliest by their own evidence; the rest could not m
 MAX_SETS = 20_000  # per family: three together of 40 causes, four of 24, five of 15: milliseconds
 MAX_TOGETHER = 5
 PROBABILITY_FLOOR = 0.001  # nothing that was read off a log is more certain than this allows
+CONTRADICTED = 0.25  # of two causes that exclude each other, the less likely one stays below this
 EXPLAINED_AWAY = 5.0  # decibans by which another cause must lower this one before we say so
 SHOWN_WEIGHT = 0.05  # decibans below which a weight is rounding
 
@@ -109,7 +115,7 @@ class _Family:
 
 
 def _families(candidates: Sequence[Cause], units: Sequence[_Unit]) -> list[list[Cause]]:
-    """Split causes into families that share a present symptom, directly or through others.
+    """Split causes into families that share a present symptom or exclude each other.
 
     An absent symptom couples nothing: (1 - s1)(1 - s2) is a product already.
     """
@@ -119,11 +125,19 @@ def _families(candidates: Sequence[Cause], units: Sequence[_Unit]) -> list[list[
         family = [left.pop(0)]
         for cause in family:
             shared = [u for u in units if u.present and cause.id in u.sensitivity]
-            near = [c for c in left if any(c.id in u.sensitivity for u in shared)]
+            near = [
+                c for c in left
+                if any(c.id in u.sensitivity for u in shared) or excluding(c, cause)
+            ]  # fmt: skip
             family += near
             left = [c for c in left if c not in near]
         families.append(family)
     return families
+
+
+def excluding(one: Cause, other: Cause) -> bool:
+    """Say whether the advice of two causes contradicts; either may name the other."""
+    return other.id in one.excludes or one.id in other.excludes
 
 
 def _weigh(
@@ -137,7 +151,12 @@ def _weigh(
     import numpy as np
 
     units = [u for u in all_units if any(c.id in u.sensitivity for c in candidates)]
-    sets = _sets(len(candidates))
+    against = [
+        (a, b)
+        for a, b in itertools.combinations(range(len(candidates)), 2)
+        if excluding(candidates[a], candidates[b])
+    ]
+    sets = _sets(len(candidates), against)
     member = np.zeros((len(sets), len(candidates)))
     for row, chosen in enumerate(sets):
         member[row, list(chosen)] = 1.0
@@ -151,17 +170,69 @@ def _weigh(
     totals = [prior]
     for column in columns:
         totals.append(totals[-1] + column)
+    undecided = totals[-1]
+    yielded: dict[str, str] = {}
+    for winner, loser in _contradicted(totals[-1], member, against):
+        totals.append(_yield(totals[-1], member, loser, sets))
+        names.append(_proof(candidates[winner], units, names[-1]))
+        yielded[candidates[loser].id] = candidates[winner].id
     marginals = np.array([_marginals(total, member) for total in totals])
     posterior = totals[-1]
     share = _normalised(posterior)
     unseen = {c.id: _unseen(c, states, findings, library) for c in candidates}
     ranked = _account(candidates, names, len(risks), units, marginals, posterior, member, library)
     return _Family(
-        tuple(replace(r, unseen=unseen[r.cause.id]) for r in ranked),
+        tuple(
+            replace(
+                r, unseen=unseen[r.cause.id], explained_by=yielded.get(r.cause.id, r.explained_by)
+            )
+            for r in ranked
+        ),
         tuple(candidates[i].id for i in sets[int(posterior.argmax())]),
         float(share[0]),
-        _splits(findings, library, candidates, share, member),
+        _splits(findings, library, candidates, _normalised(undecided), member),
     )
+
+
+def _contradicted(
+    log_weights: npt.NDArray[np.float64],
+    member: npt.NDArray[np.float64],
+    against: Sequence[tuple[int, int]],
+) -> list[tuple[int, int]]:
+    """Return (likelier, less likely) of the pairs that exclude each other and are both likely."""
+    odds = _marginals(log_weights, member)
+    limit = _log_odds(CONTRADICTED)
+    pairs = [(a, b) if odds[a] >= odds[b] else (b, a) for a, b in against]
+    pairs.sort(key=lambda pair: (-odds[pair[0]], pair))
+    found: list[tuple[int, int]] = []
+    for winner, loser in pairs:
+        if odds[loser] >= limit and not {winner, loser} & {lost for _, lost in found}:
+            found.append((winner, loser))
+    return found
+
+
+def _yield(
+    log_weights: npt.NDArray[np.float64],
+    member: npt.NDArray[np.float64],
+    loser: int,
+    sets: Sequence[tuple[int, ...]],
+) -> npt.NDArray[np.float64]:
+    """Bring one cause below CONTRADICTED: part of each set's weight goes to the set without it."""
+    import numpy as np
+
+    share = _normalised(log_weights)
+    kept = 0.99 * CONTRADICTED / float(share @ member[:, loser])
+    row = {chosen: index for index, chosen in enumerate(sets)}
+    for index, chosen in enumerate(sets):
+        if loser in chosen:
+            share[row[tuple(c for c in chosen if c != loser)]] += (1 - kept) * share[index]
+            share[index] *= kept
+    return np.log(np.maximum(share, np.finfo(float).tiny))
+
+
+def _proof(winner: Cause, units: Sequence[_Unit], default: str) -> str:
+    """Return the strongest symptom that the likelier of two causes shows."""
+    return next((u.symptom for u in units if u.present and winner.id in u.sensitivity), default)
 
 
 def _order(ranked: Ranked) -> tuple[float, int, str]:
@@ -265,8 +336,11 @@ def _reach(unit: _Unit) -> float:
     return -math.log(1 - min(strongest, 0.999))
 
 
-def _sets(count: int) -> list[tuple[int, ...]]:
-    """Return every set of a few candidates, the empty one first, within MAX_SETS."""
+def _sets(count: int, against: Sequence[tuple[int, int]] = ()) -> list[tuple[int, ...]]:
+    """Return every set of a few candidates, the empty one first, within MAX_SETS.
+
+    Sets that hold a pair of `against` are left out.
+    """
     together = 0
     total = 1
     while together < min(MAX_TOGETHER, count):
@@ -274,7 +348,8 @@ def _sets(count: int) -> list[tuple[int, ...]]:
         if total > MAX_SETS:
             break
         together += 1
-    return [s for k in range(together + 1) for s in itertools.combinations(range(count), k)]
+    made = (s for k in range(together + 1) for s in itertools.combinations(range(count), k))
+    return [s for s in made if not any(a in s and b in s for a, b in against)]
 
 
 def _risk_columns(
@@ -361,6 +436,8 @@ def _role(
 ) -> str:
     if index < risk_count:
         return "risk"
+    if index - risk_count >= len(units):
+        return "explained"  # what the likelier of two contradictory causes takes from the other
     unit = units[index - risk_count]
     if decibans > 0:
         return "for" if cause.id in unit.sensitivity and unit.present else "explained"
@@ -369,7 +446,7 @@ def _role(
 
 def _spoken(name: str, cause: Cause, units: Sequence[_Unit], index: int, library: Library) -> str:
     """Name the symptom of a group that this cause shows, rather than the group's rarest one."""
-    if index < 0 or name in cause.shows:
+    if index < 0 or index >= len(units) or name in cause.shows:
         return name
     group = library.symptoms[name].group
     same = [s for s in cause.shows if group and library.symptoms[s].group == group]
@@ -459,7 +536,7 @@ def _splits(
             continue
         misses = np.array([math.log(1 - c.shows.get(finding.symptom, 0.0)) for c in candidates])
         seen = 1 - (1 - library.symptoms[finding.symptom].leak) * np.exp(member @ misses)
-        bits = _entropy(float(share @ seen)) - float(share @ np.vectorize(_entropy)(seen))
+        bits = entropy(float(share @ seen)) - float(share @ np.vectorize(entropy)(seen))
         found.append(
             SplitBy(finding.symptom, finding.missing, max(bits, 0.0), tuple(c.id for c in bearing))
         )
@@ -475,7 +552,8 @@ def _best_splits(splits: Iterable[SplitBy]) -> tuple[SplitBy, ...]:
     return tuple(sorted(best.values(), key=lambda s: (-s.bits, s.symptom)))
 
 
-def _entropy(probability: float) -> float:
+def entropy(probability: float) -> float:
+    """Return the entropy of a yes-or-no question in bits."""
     if probability <= 0 or probability >= 1:
         return 0.0
     rest = 1 - probability

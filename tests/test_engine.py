@@ -35,7 +35,7 @@ def say(state: State) -> Call:
     return Call("detect", "testing.answer", {"state": state.value})
 
 
-@pytest.mark.parametrize("pair", itertools.product((P, A, U), repeat=2))
+@pytest.mark.parametrize("pair", list(itertools.product((P, A, U), repeat=2)))
 def test_all_and_any_follow_kleene(pair: tuple[State, State]) -> None:
     parts = tuple(say(s) for s in pair)
     low = A if A in pair else U if U in pair else P

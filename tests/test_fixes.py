@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ftdoctor.fixes import fix_text, literal, replace_value, setting_in
+from ftdoctor.fixes import end_with, fix_text, literal, replace_value, setting_in
 from ftdoctor.model import Cause, Fact, Patch, Severity, Where
 
 
@@ -58,3 +58,24 @@ def test_literals_follow_the_language() -> None:
     assert literal(True, yaml=False) == "True"
     assert literal(True, yaml=True) == "true"
     assert literal("no", yaml=False) == '"no"'
+
+
+@pytest.mark.parametrize(
+    ("line", "stops", "expected"),
+    [
+        ('    text = prompt + row["output"]', (), '    text = prompt + row["output"] + EOS'),
+        ('text = p + row["output"] + "<|endoftext|>"', ("<|endoftext|>",),
+         'text = p + row["output"] + EOS'),
+        ("    return f'{q}\\n{a}<|im_end|>'  # end", ("<|im_end|>",),
+         "    return f'{q}\\n{a}' + EOS  # end"),
+        ('text = "ü" + answer', (), 'text = "ü" + answer + EOS'),
+        ("text = prompt + answer + EOS", (), None),
+        ("text = (prompt +", (), None),
+        ("texts.append(prompt)", (), None),
+        ("count = 3", (), None),
+    ],
+)  # fmt: skip
+def test_the_training_text_gets_an_end(
+    line: str, stops: tuple[str, ...], expected: str | None
+) -> None:
+    assert end_with(line, stops, "EOS") == expected

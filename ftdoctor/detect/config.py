@@ -227,7 +227,7 @@ def _endless_epochs(run: Run) -> list[Fact]:
 def empty_setting(run: Run, *, settings: list[str]) -> Observation:
     """Find a required setting whose key is there without a value."""
     seen = [f for name in settings for f in run.settings.get(name, ())[:1]]
-    empty = [f for f in seen if f.value is None or f.value == ""]
+    empty = [f for f in seen if f.value in (None, "", {}, [])]
     if empty:
         return present(f"`{empty[0].name}` has no value in {empty[0].where}", *empty)
     if seen:

@@ -228,8 +228,10 @@ def small(run: Run, *, below: int, unique: bool = True) -> Observation:
 
 
 @detector("data.small_for_task")
-def small_for_task(run: Run) -> Observation:
-    """Find fewer rows than the rule of thumb for the task that the answers show.
+def small_for_task(run: Run, *, share: float = 1.0, labelled: bool = False) -> Observation:
+    """Find fewer rows than a share of the rule of thumb for the task that the answers show.
+
+    With `labelled` only tasks are judged whose answers are labels or JSON.
 
     Classification 200, extraction (JSON answers) 500, free generation 1,000 rows; 50 per class for
     images.
@@ -241,10 +243,12 @@ def small_for_task(run: Run) -> Observation:
     task, needed = _task_of(rows)
     if not task:
         return unobservable("The rows do not show a task", HOMES["train"])
+    if labelled and task == "free generation":
+        return absent("The answers are free text, for which few rows may do", count)
     copies = run.fact("data.duplicate_rows")
     number = int(count.value) - (int(copies.value) if copies else 0)
     text = f"{number:,} different rows for {task}; the rule of thumb is {needed:,}"
-    return present(text, count) if number < needed else absent(text, count)
+    return present(text, count) if number < share * needed else absent(text, count)
 
 
 def _task_of(rows: pl.DataFrame) -> tuple[str, int]:
@@ -388,7 +392,8 @@ def unparseable_answers(run: Run, *, above: float) -> Observation:
     rows = of_split(run, "train")
     if not rows.height:
         return no_rows("train")
-    structured = _structured(rows).filter(pl.col("shape") != "text")
+    # JSON within prose is another form, which `mixed_answer_shapes` judges, and not broken JSON.
+    structured = _structured(rows).filter(~pl.col("shape").is_in(["text", "prose+json"]))
     if not structured.height:
         return unobservable("The answers are not JSON", "training data with structured answers")
     bad = [not _parses(a) for a in structured["response"]]

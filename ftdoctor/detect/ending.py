@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import groupby
 
 from ftdoctor.detect import absent, detector, present, unobservable
@@ -47,3 +48,32 @@ def stops_short(run: Run, *, below: float) -> Observation:
 
 def _positive(fact: Fact) -> bool:
     return isinstance(fact.value, int | float) and fact.value > 0
+
+
+# `model-00001-of-00004.safetensors: 36%|...`: the last state of a bar, as the log reader keeps it.
+_DOWNLOAD = re.compile(
+    r"(?P<what>\S*(?:\.safetensors|\.bin|\.gguf|\.pth?)\S*|(?i:download|fetch)ing[^:|]{0,60})"
+    r":\s+(?P<percent>\d{1,3})%\|"
+)
+
+
+@detector("ending.downloading")
+def downloading(run: Run) -> Observation:
+    """Find a log whose last word is a download that has not ended, and no step of training."""
+    if not has_text(run):
+        return unobservable("No console output was found", LOG)
+    started = run.fact("progress.started")
+    if run.series("loss") is not None or (started is not None and started.value):
+        return absent("Training had begun")
+    log = log_of(run)
+    bars = [(t, found) for t in log.texts if (found := _DOWNLOAD.search(t.text))]
+    open_ = [(t, found) for t, found in bars if int(found["percent"]) < 100]
+    if not open_:
+        return absent("No download was under way at the end")
+    if any(not log.survived(t.exception) for t in log.tracebacks):
+        return absent("An error ended the run")
+    text, found = open_[-1]
+    return present(
+        f"The log ends while {found['what']} is at {found['percent']} %; no training line follows",
+        text.fact,
+    )

@@ -382,6 +382,7 @@ def foreign_adapter(run: Run) -> Observation:
         f
         for f in facts_named(run, "script.test.adapter_path", "script.test.model_path")
         if is_local(str(f.value), adapter=f.name.endswith("adapter_path"))
+        and "://" not in str(f.value)
     ]
     if not loaded:
         return unobservable("No local model path was found in a test script", _TEST_SCRIPT)

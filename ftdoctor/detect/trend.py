@@ -116,6 +116,8 @@ def diverges(
     From 15 points: the last fifth is `times` the lowest fifth and 6 noise widths above it; from 5
     to 14: each of the last three points is twice the minimum.
     """
+    import numpy as np
+
     found = curve(run, metric, minimum=5, kinds=kinds)
     if isinstance(found, Observation):
         return found
@@ -125,7 +127,8 @@ def diverges(
         hit = best > 0 and end > 2 * best and int(values.argmin()) < len(found) - 3
     else:
         levels = stats.fifths(values)
-        best, end = min(levels), levels[-1]
+        # A rate that is far too high ruins the model within the first fifth.
+        best, end = min(*levels, float(np.median(values[:3]))), levels[-1]
         hit = best > 0 and end > times * best and end > best + 6 * stats.noise(values)
     text = f"{found.label} ends at {number(end)}; the best level was {number(best)}"
     if not hit:

@@ -29,12 +29,12 @@ def read_run(path: str | Path, *, options: Options | None = None) -> Run:
     from ftdoctor.discover import discover
     from ftdoctor.read.added import added_source
     from ftdoctor.read.assemble import assemble
-    from ftdoctor.read.items import read_items
+    from ftdoctor.read.items import clean_paths, read_items
     from ftdoctor.redact import Redactor
 
     options = options or Options()
     more = tuple(added_source(role, file) for role, file in options.added)
     discovery = discover(path, choose=options.choose or "")
-    discovery = replace(discovery, found=(*discovery.found, *more))
     redactor = Redactor()
+    discovery = clean_paths(replace(discovery, found=(*discovery.found, *more)), redactor)
     return assemble(discovery, read_items(discovery.found, redactor), redactor)

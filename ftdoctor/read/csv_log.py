@@ -41,6 +41,8 @@ def read_table(source: Source, curve: str) -> Reading:
             rows.append(row)
         if len(rows) >= ROW_LIMIT:
             break
+    if len(header) < 2:
+        return Reading(ArtifactState.DAMAGED, "no table: its first line names no columns")
     if not rows:
         return Reading(ArtifactState.READ, "no numbers below the header", "nothing")
     cut = short == rows[-1].line or short > rows[-1].line

@@ -19,6 +19,7 @@ from ftdoctor.model import Fact, Where
 from ftdoctor.read.added import role_of
 from ftdoctor.read.arrow import MASKED
 from ftdoctor.read.data import hash_of, normalised, rows_of
+from ftdoctor.read.example import LOOKED_AT, example_fact
 from ftdoctor.read.layout import Example, understand
 from ftdoctor.read.prompts import STOP_TEXTS, answer_part, formats_of
 from ftdoctor.read.template import Rendered, TemplateProblem, render, syntax_problem
@@ -66,6 +67,26 @@ def derive(parts: RunParts) -> None:
     _overlap(parts, splits)
     _count_images(parts)
     parts.data = _frame(parts, splits)
+    _tell_example(parts)
+
+
+def _tell_example(parts: RunParts) -> None:
+    """Add `data.example`: one training row token by token, for people to look at."""
+    trained = _Trained(parts)
+    rows = parts.data.filter(split="train").head(LOOKED_AT).to_dicts() if len(parts.data) else []
+    pad, eos = _value(parts, "tokenizer.pad_token"), trained.eos
+    settings = {
+        "completion_only_loss": _value(parts, "completion_only_loss"),
+        "assistant_only_loss": _value(parts, "assistant_only_loss"),
+        "train_on_inputs": _value(parts, "train_on_inputs"),
+        "labels": _value(parts, "script.train.labels"),
+        "collator": _value(parts, "script.train.collator"),
+        "trainer": _value(parts, "run.trainer"),
+        "pad_is_eos": bool(pad) and pad == eos,
+    }
+    fact = example_fact(rows, trained.tokenizer, settings, eos, trained.max_length)
+    if fact is not None:
+        parts.add(fact.name, fact.value, fact.where)
 
 
 def _value(parts: RunParts, *names: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from ftdoctor.read.reading import Reading
 from ftdoctor.redact import Redactor
 
 if TYPE_CHECKING:
+    from ftdoctor.discover import Discovery
     from ftdoctor.read.source import Source
 
 Reader = Callable[["Source"], Reading]
@@ -54,7 +56,50 @@ def read_items(found: tuple[Found, ...], redactor: Redactor) -> list[Item]:
         reading = clean_reading(read_one(each), redactor)
         artifact = _artifact(each, reading.state, reading.reason, reading.taken, digest)
         items.append(Item(each.source, artifact, reading, _text(each, redactor)))
-    return items
+    return [_without_learned(item, redactor) for item in items] if redactor.learned else items
+
+
+def clean_paths(discovery: Discovery, redactor: Redactor) -> Discovery:
+    """Return the discovery with secrets taken out of the files' names, no two of them alike."""
+    taken: set[str] = set()
+
+    def cleaned(path: str) -> str:
+        name = redactor.clean(path)
+        for count in itertools.count(2):
+            if name not in taken:
+                break
+            name = f"{redactor.clean(path)} ({count})"
+        taken.add(name)
+        return name
+
+    return replace(
+        discovery,
+        found=tuple(
+            replace(f, source=replace(f.source, path=cleaned(f.source.path)))
+            for f in discovery.found
+        ),
+        skipped=tuple(replace(a, path=cleaned(a.path)) for a in discovery.skipped),
+    )
+
+
+def _without_learned(item: Item, redactor: Redactor) -> Item:
+    """Take names that became known by a later file out of logs and shown texts.
+
+    Settings, short facts and data rows keep them: there a name may be part of what is compared.
+    """
+    clean = redactor.clean_learned
+
+    def clean_fact(fact: Fact) -> Fact:
+        told = isinstance(fact.value, str) and " " in fact.value
+        return replace(fact, value=clean(fact.value)) if told else fact
+
+    reading = replace(
+        item.reading,
+        events=tuple(replace(e, text=clean(e.text)) for e in item.reading.events),
+        lines=tuple(replace(line, text=clean(line.text)) for line in item.reading.lines),
+        facts=tuple(clean_fact(fact) for fact in item.reading.facts),
+    )
+    return replace(item, reading=reading, text=clean(item.text))
 
 
 def _text(found: Found, redactor: Redactor) -> str:
@@ -132,7 +177,7 @@ def clean_reading(reading: Reading, redactor: Redactor) -> Reading:
         # Versions have the shape of addresses and hold nothing secret.
         if fact.name.startswith("environment.package.") or not _has_text(fact.value):
             return fact
-        return replace(fact, value=clean_value(fact.value))
+        return replace(fact, value=clean_value(fact.value, fact.name))
 
     return replace(
         reading,

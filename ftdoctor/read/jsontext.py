@@ -73,7 +73,7 @@ def json_lines(source: Source, losses: Losses) -> Iterator[tuple[int, Any]]:
             line = line.strip()
             tail = raw
             if line:
-                yield from _line_values(line, number, losses)
+                yield from line_values(line, number, losses)
     if losses.lines and losses.lines[-1] == number and not tail.endswith(b"\n"):
         losses.cut_at = losses.lines.pop()
 
@@ -81,10 +81,11 @@ def json_lines(source: Source, losses: Losses) -> Iterator[tuple[int, Any]]:
 def _utf16_lines(source: Source, losses: Losses) -> Iterator[tuple[int, Any]]:
     for number, line in source.lines():
         if line.strip():
-            yield from _line_values(line.strip().encode(), number, losses)
+            yield from line_values(line.strip().encode(), number, losses)
 
 
-def _line_values(line: bytes, number: int, losses: Losses) -> Iterator[tuple[int, Any]]:
+def line_values(line: bytes, number: int, losses: Losses) -> Iterator[tuple[int, Any]]:
+    """Yield (line number, value) of one line, or of every whole object in a damaged one."""
     try:
         yield number, loads(line)
     except ValueError:

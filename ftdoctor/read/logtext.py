@@ -6,7 +6,9 @@ import calendar
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
+from ftdoctor.read import thin
 from ftdoctor.read.marks import candidate_pattern
 from ftdoctor.read.source import Source, encoding_of
 
@@ -14,7 +16,7 @@ BLOCK = 4 << 20
 # A log up to WHOLE bytes is read line by line. Of a longer one that is done with EDGE bytes at each
 # end; between them only lines that may matter are looked at (see `candidates`).
 WHOLE = 16 << 20
-EDGE = 4 << 20
+EDGE = 2 << 20
 FRAGMENT_LIMIT = 16_384  # bytes kept of one fragment; longer ones are data dumps (judgement)
 BAR_WITHIN = 1_000  # bytes around a row in which the bar that it belongs to is looked for
 # Lines after the header of a traceback that are read whole between the edges.
@@ -45,6 +47,14 @@ _BAR = re.compile(
     r"(?:\|[^|]*\|\s*(?P<count>[\d.]+[kMGT]?/[\d.]+[kMGT]?)i?B?(?:\s*\[(?P<meter>[^\]]*)\])?"
     r"|\s+(?P<count2>\d+/\d+)\s*\[(?P<meter2>[^\]]*)\])"
 )
+_COUNTS = b" 0123456789"
+# It begins with plain letters, which are searched several times as fast as a word's border.
+_LOSS = re.compile(
+    rb"loss(?<![A-Za-z0-9_]loss)['\"]?\s*[:=]\s*['\"]?"
+    rb"([-+]?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|nan|inf))\b[^\r\n]*"
+)
+_QUOTES = b"'\""
+_TROUBLED = re.compile(rb"(?i)warn|error|fatal|critical")
 _COUNT = re.compile(r"^(?:[\w ().-]{0,60}: )?\d+(?:it|\s?examples|\s?tokens) \[[^\]]*\]")
 # pip, huggingface_hub, rich: bars that carry no count of steps.
 _OTHER_BAR = re.compile(r"━{4,}|█{4,}[^|]*\||[▏▎▍▌▋▊▉█]{3,}\s|^\s*\d{1,3}%\s*\d+[kMG]?\s")
@@ -93,7 +103,7 @@ def raw_fragments(source: Source) -> Iterator[tuple[int, bytes]]:
         if whole:
             yield from _split(block, line)
         else:
-            yield from candidates(block, line)
+            yield from candidates(block, line, len(block) / source.size)
         line += block.count(b"\n")
 
 
@@ -120,16 +130,32 @@ def _split(block: bytes, line: int) -> Iterator[tuple[int, bytes]]:
             if physical:
                 yield number, physical
             continue
-        for part in physical.split(b"\r"):
-            if part and not part.isspace():
+        parts = [part for part in physical.split(b"\r") if part and not part.isspace()]
+        forms = [b"", *map(_form_of_bar, parts), b""]
+        for index, part in enumerate(parts):
+            # Of a bar drawn again and again, the first tells of the row before, the last how far
+            # it came.
+            if not forms[index + 1] or not forms[index] == forms[index + 1] == forms[index + 2]:
                 yield number, part
 
 
-def candidates(block: bytes, line: int) -> Iterator[tuple[int, bytes]]:
+def _form_of_bar(part: bytes) -> bytes:
+    """Return what the redraws of one progress bar share, b"" for all else and bars with metrics."""
+    end = part.find(b"%|")
+    if end < 0 or b"=" in part or b"oss" in part or b"." in part[:end]:
+        return b""
+    total = part[end : part.find(b" [", end)]
+    return part[:end].translate(None, _COUNTS) + total[total.rfind(b"/") :]
+
+
+def candidates(block: bytes, line: int, share: float = 0.0) -> Iterator[tuple[int, bytes]]:
     """Yield the fragments of a block that may hold a metric row or trouble, with the bars around.
 
-    One DFA pass (RE2) over the block: the cost is that of reading, not of the number of lines.
+    One DFA pass (RE2) over the block: the cost is that of reading, not of the number of lines. Of
+    a block that is `share` of a log, as many rows of losses are kept as `thin.keep` says.
     """
+    if share:
+        block = _without_rows(block, share)
     cursor = _Cursor(block, line)
     # A row at the end of the block before is followed by its bar here.
     yield from cursor.bar_after()
@@ -146,6 +172,26 @@ def candidates(block: bytes, line: int) -> Iterator[tuple[int, bytes]]:
             yield cursor.line_at(start), block[start:end]
         cursor.done = end
         yield from cursor.bar_after()
+
+
+def _without_rows(block: bytes, share: float) -> bytes:
+    """Return a block without the rows of losses that need not be read; its lines stay."""
+    import numpy as np
+
+    found = list(_LOSS.finditer(block))
+    if len(found) <= thin.ROWS * share:
+        return block
+    column = np.array([match[1] for match in found]).astype(np.float64)
+    kept = thin.keep([column], None, len(found), share=share).tolist()
+    parts, done = [], 0
+    # Between two kept rows all are passed over, unless their lines begin as messages.
+    for before, after in pairwise([-1, *kept, len(found)]):
+        for match in found[before + 1 : after]:
+            at = match.start()
+            if block[at - 1] in _QUOTES or not _TROUBLED.search(block, max(0, at - 80), at):
+                parts.append(block[done:at])
+                done = match.end()
+    return b"".join([*parts, block[done:]])
 
 
 class _Cursor:

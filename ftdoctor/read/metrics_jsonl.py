@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ftdoctor.model import ArtifactState, Fact, Where
+from ftdoctor.read import thin
 from ftdoctor.read.jsontext import Losses, json_lines
 from ftdoctor.read.numeric import number, numbers, whole
 from ftdoctor.read.reading import MetricRow, Reading
@@ -44,11 +45,17 @@ EARLIEST = 1e9  # a `time` below it (2001) is a duration, not a moment
 
 
 def read_metrics_jsonl(source: Source) -> Reading:
-    """Read a log of JSON lines, rows in order of occurrence; of a damaged file what is whole."""
+    """Read a log of JSON lines, rows in order of occurrence; of a damaged file what is whole.
+
+    Of a file above 16 MB some 10,000 rows are kept: see `thin.keep`.
+    """
     losses = Losses()
     rows: list[MetricRow] = []
     state = _Seen()
-    for line, value in json_lines(source, losses):
+    counted: list[int] = []
+    long = source.size > thin.LONG
+    lines = thin.json_lines_of_long(source, losses, counted) if long else json_lines(source, losses)
+    for line, value in lines:
         for record in value if isinstance(value, list) else (value,):
             if not isinstance(record, dict):
                 continue
@@ -65,7 +72,7 @@ def read_metrics_jsonl(source: Source) -> Reading:
     return Reading(
         state=ArtifactState.PARTIAL if reason else ArtifactState.READ,
         reason=reason,
-        taken=f"{len(rows)} metric rows",
+        taken=f"{len(rows)} metric rows" + (f" of {counted[0]:,} lines" if counted else ""),
         metrics=tuple(rows),
         facts=tuple(state.facts(source.path)),
         curve="trainer-log" if state.llama_factory else "metrics",

@@ -7,6 +7,8 @@ not listed keeps its own form (lower case, `train/` removed), so nothing is lost
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 METRICS: dict[str, str] = {
     # loss
     "train_loss_step": "loss",
@@ -219,6 +221,7 @@ FACTS: dict[str, str] = {
     "run.now": "Unix time by which expiry is judged, if the caller gave one",
     "run.price": "money per device hour, if the caller gave it",
     "observed.*": "outcome that the user knows of: true, or false if it was seen not to happen",
+    "compare.*": "what differs from a good run: good, bad, text; compare.seen: what was compared",
     "baseline.*": "scores of the base model, as given",
     "run.others": "folders of other runs in the same place that were put aside",
     "args.class": "class pickled in training_args.bin, as `trl.trainer.sft_config.SFTConfig`",
@@ -245,6 +248,7 @@ FACTS: dict[str, str] = {
     "run.program": "script that W&B recorded",
     "environment.bf16": "true if the GPU supports bfloat16, as Unsloth prints it",
     "environment.os": "operating system",
+    "environment.host": "name of the machine, as W&B keeps it",
     "log.trainable_parameters": "trainable parameters printed",
     "log.total_parameters": "all parameters printed",
     "environment.device": "cuda | mps | cpu | tpu | npu",
@@ -271,6 +275,11 @@ FACTS: dict[str, str] = {
     "tokenizer.chat_template": "source text of the template that training used",
     "tokenizer.chat_template_home": "chat_template.jinja | tokenizer_config.json | chat_template.json",
     "tokenizer.chat_template_conflict": "true if two homes differ",
+    "tokenizer.added_tokens": "id as text to {content, special}, per file",
+    "tokenizer.generation_tag": "true if the template marks assistant turns",
+    "tokenizer.folders": "folders with a tokenizer, the primary one first",
+    "template.*": "what a probe of the template shows: problem, system, tools, thinking, closes",
+    "processor.*": "preprocessor_config.json fields as found",
     "model.type": "model_type of config.json",
     "model.architecture": "architectures[0]",
     "model.family": "family of the model, by name or config (key of the families table)",
@@ -385,6 +394,7 @@ FACTS: dict[str, str] = {
 }
 
 
+@lru_cache(maxsize=1 << 14)
 def metric_name(name: str) -> tuple[str, str]:
     """Return (canonical name, split) of a logged metric; split is train, eval or test."""
     lowered = name.strip()

@@ -169,12 +169,14 @@ class _Shown:
 def _shown(markup: str, finder: _Finder) -> list[_Shown]:
     found = []
     for training in tables.trainings(markup):
-        places = [
-            finder.line(markup[markup.rfind("\n", 0, offset) + 1 : offset + 20].split("\n")[0])
-            for _, offset in training.rows
-        ]
+        places = [finder.line(_line_around(markup, offset)) for _, offset in training.rows]
         found.append(_Shown(training, tuple(places)))
     return found
+
+
+def _line_around(text: str, offset: int) -> str:
+    end = text.find("\n", offset)
+    return text[text.rfind("\n", 0, offset) + 1 : end if end >= 0 else len(text)]
 
 
 def _table_reading(shown: list[_Shown], path: str) -> Reading:

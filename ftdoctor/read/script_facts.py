@@ -46,8 +46,9 @@ def facts_of(code: Code, role: str) -> Iterator[Found]:
 
 def _labels(code: Code) -> Iterator[Found]:
     """Yield `labels`: copied, masked, pad-masked, or the name of what masks the prompt."""
+    aliases = _input_names(code)
     for node in ast.walk(code.tree):
-        if _copies_inputs(node):
+        if _copies_inputs(node, aliases):
             yield "labels", "copied", node.lineno  # type: ignore[attr-defined]
         elif _is_ignored_label(node):
             kind = _masked_kind(code, node)
@@ -67,17 +68,37 @@ def _labels(code: Code) -> Iterator[Found]:
                 yield "labels", "unmasked-by-choice", call.lineno
 
 
-def _copies_inputs(node: ast.AST) -> bool:
+def _input_names(code: Code) -> frozenset[str]:
+    """Return the names that hold input ids: `ids = tokenizer(text)["input_ids"]`, and the usual."""
+    assigned = (
+        target.id
+        for node in ast.walk(code.tree)
+        if isinstance(node, ast.Assign) and _is_input_ids(node.value)
+        for target in node.targets
+        if isinstance(target, ast.Name) and not _TARGET_NAME.search(target.id)
+    )
+    return frozenset(("input_ids", "inputs_ids", *assigned))
+
+
+def _is_input_ids(node: ast.AST) -> bool:
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        return node.slice.value == "input_ids"
+    return isinstance(node, ast.Attribute) and node.attr == "input_ids"
+
+
+def _copies_inputs(node: ast.AST, aliases: frozenset[str]) -> bool:
     """Say whether a node sets labels to the input ids themselves."""
     if isinstance(node, ast.Assign):
-        return any(_is_labels(t) and _is_inputs(node.value, _owner(t)) for t in node.targets)
+        return any(
+            _is_labels(t) and _is_inputs(node.value, _owner(t), aliases) for t in node.targets
+        )
     if isinstance(node, ast.Dict):
         return any(
-            isinstance(k, ast.Constant) and k.value == "labels" and _is_inputs(v, "")
+            isinstance(k, ast.Constant) and k.value == "labels" and _is_inputs(v, "", aliases)
             for k, v in zip(node.keys, node.values, strict=True)
         )
     if isinstance(node, ast.keyword):
-        return node.arg == "labels" and _is_inputs(node.value, "")
+        return node.arg == "labels" and _is_inputs(node.value, "", aliases)
     return False
 
 
@@ -94,7 +115,7 @@ def _owner(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _is_inputs(node: ast.AST, owner: str) -> bool:
+def _is_inputs(node: ast.AST, owner: str, aliases: frozenset[str]) -> bool:
     """Say whether an expression is the prompt's own input ids, copied or not.
 
     `labels["input_ids"]` is the tokenised target of an encoder-decoder and no copy, unless
@@ -116,14 +137,10 @@ def _is_inputs(node: ast.AST, owner: str) -> bool:
             node = node.value
         else:
             break
-    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-        named = node.slice.value == "input_ids"
-    elif isinstance(node, ast.Attribute):
-        named = node.attr == "input_ids"
-    else:
-        return isinstance(node, ast.Name) and node.id in ("input_ids", "inputs_ids")
+    if isinstance(node, ast.Name):
+        return node.id in aliases
     holder = _owner(node)
-    return named and (holder == owner or not _TARGET_NAME.search(holder))
+    return _is_input_ids(node) and (holder == owner or not _TARGET_NAME.search(holder))
 
 
 def _is_ignored_label(node: ast.AST) -> bool:

@@ -7,6 +7,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice, pairwise
 
 from ftdoctor.kinds import PAGE_LIMIT
 from ftdoctor.model import ArtifactState, Fact, Where
@@ -148,7 +149,8 @@ def html_tables(markup: str) -> Iterator[tuple[int, list[Cells]]]:
 
 
 def _rows(markup: str, start: int, end: int) -> Iterator[Cells]:
-    starts = [m.end() for _, m in zip(range(TABLE_ROWS), _ROW.finditer(markup, start, end))]
+    found = islice(_ROW.finditer(markup, start, end), TABLE_ROWS)
+    starts = [row.end() for row in found]
     for at, until in zip(starts, [*starts[1:], end], strict=True):
         cells = list(_CELL.finditer(markup, at, until))[:COLUMNS_LIMIT]
         texts = []
@@ -184,7 +186,7 @@ def trainings(markup: str) -> list[Training]:
 def _rises(rows: Sequence[tuple[Row, int]]) -> bool:
     """Say whether the positions never fall: a comparison of experiments is no curve."""
     places = [(row.step if row.step is not None else row.epoch) or 0.0 for row, _ in rows]
-    return all(after >= before for before, after in zip(places, places[1:], strict=False))
+    return all(after >= before for before, after in pairwise(places))
 
 
 def chosen(found: Sequence[Training]) -> tuple[list[Training], list[Training]]:

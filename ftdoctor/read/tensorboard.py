@@ -169,6 +169,8 @@ def _records(source: Source) -> Iterator[bytes]:
             if len(head) < 12:
                 raise ValueError(f"cut at byte {offset}: the writer was stopped inside a record")
             (length,) = struct.unpack("<Q", head[:8])
+            if not length:  # an Event is never empty: it has its time
+                raise ValueError(f"NUL bytes from byte {offset}: the machine went down")
             if length > source.size - offset - 16:
                 raise ValueError(f"cut at byte {offset}: the record needs {length:,} bytes")
             if length > RECORD_LIMIT:

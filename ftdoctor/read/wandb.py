@@ -124,6 +124,7 @@ def read_metadata(source: Source) -> Reading:
         ("environment.gpu_count", whole(data.get("gpu_count"))),
         ("environment.python", str(data.get("python", "")).removeprefix("CPython ") or None),
         ("environment.os", data.get("os")),
+        ("environment.host", data.get("host")),
         ("run.program", data.get("program")),
     )
     facts = [Fact(name, value, where) for name, value in named if value]

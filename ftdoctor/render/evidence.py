@@ -270,7 +270,7 @@ def _lower(title: str) -> str:
 def gaps(unchecked: Sequence[Unchecked]) -> list[Gap]:
     """Group what could not be checked by the files that would allow it, most causes first."""
     groups: dict[tuple[str, ...], list[Unchecked]] = {}
-    for item in unchecked:
+    for item in sorted(unchecked, key=lambda u: (-len(u.causes), u.symptom)):
         groups.setdefault(item.missing, []).append(item)
     found = [
         Gap(

@@ -14,15 +14,16 @@ from markupsafe import Markup, escape
 
 from ftdoctor.codec import encode
 from ftdoctor.folders import folder
-from ftdoctor.model import ArtifactState, Curve, Diagnosis, Finding, RankedCause
+from ftdoctor.model import ArtifactState, Curve, Diagnosis, Finding, RankedCause, State
 from ftdoctor.render import evidence, panels, plots
 from ftdoctor.render import text as words
 from ftdoctor.render.quotes import count_quotes, without_quotes
 
 BUDGET = 300_000  # bytes of a page
-SIGNIFICANT = 5  # digits of plotted values in the embedded data
+SIGNIFICANT = 4  # digits of plotted values in the embedded data
+EMBEDDED_POINTS = 100
+CHECKS_LISTED = 8  # checks named per missing file; `--format json` names all
 FILES_OPEN, FILES_LISTED = 20, 150
-CHECKS_LISTED = 60  # checks named per missing file
 WHOLE = (20_000, 20_000)  # length of a text and number of items that no real diagnosis has
 UNLIKELY = 60
 NEXT = 8
@@ -145,13 +146,14 @@ def environment(limit: int = 4000) -> Environment:
 def styles(*names: str) -> Markup:
     """Return our style sheets, one after the other."""
     read = (folder("reports").joinpath(name).read_text(encoding="utf-8") for name in names)
-    return Markup("\n".join(read))
+    text = re.sub(r"/\*.*?\*/", "", "\n".join(read), flags=re.S)
+    return Markup(re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r"\s+", " ", text)))
 
 
 def _light_palette() -> str:
-    block = re.search(r":root \{(.*?)\}", str(styles("base.css")), re.S)
+    block = re.search(r":root\{(.*?)\}", str(styles("base.css")))
     assert block is not None  # base.css begins with it
-    return " ".join(re.findall(r"--[\w-]+: [^;]+;", block[1]))
+    return " ".join(re.findall(r"--[\w-]+: [^;]+;", block[1] + ";"))
 
 
 def _prose(text: str) -> Markup:
@@ -306,16 +308,32 @@ def _file_counts(d: Diagnosis) -> str:
 def embedded(d: Diagnosis, cut: tuple[int, int] = WHOLE) -> Markup:
     """Return the diagnosis as JSON that can stand in a script element; the codec decodes it.
 
-    Curves have the points that are drawn, to five digits, and findings that could not be made are
-    in `unchecked` only: both halve the page. Texts and lists are cut to the lengths of `cut`.
+    It is abridged, or the checks that found nothing would be most of the page. Findings are the
+    present ones and those that weigh on a listed cause; of the others, `abridged` names the absent
+    or the unchecked, whichever are fewer, and counts both: every other symptom of the signatures
+    with this digest is of the other kind. Mechanism and fix of a cause stand in the page and in
+    the signatures. Curves have EMBEDDED_POINTS points; texts and lists have the lengths of `cut`.
     """
-    told = {u.symptom for u in d.unchecked}
+    weighed = {w.symptom for c in (*d.causes, *d.advice) for w in c.weights}
+    told = [f for f in d.findings if f.state is State.PRESENT or f.symptom in weighed]
+    absent = [f.symptom for f in d.findings if f.state is State.ABSENT and f.symptom not in weighed]
+    unchecked = [u.symptom for u in d.unchecked]
     kept = replace(
         d,
+        causes=tuple(_without_prose(c) for c in d.causes),
+        advice=tuple(_without_prose(c) for c in d.advice),
         curves=tuple(_drawn_points(c) for c in d.curves),
-        findings=tuple(f for f in d.findings if f.symptom not in told),
+        findings=tuple(f for f in told if f.state is not State.UNOBSERVABLE),
+        unchecked=(),
+        panels=tuple(p for p in d.panels if p.kind != "tokens"),  # it is in the page as text
+        artifacts=tuple(replace(a, digest="", modified=None) for a in d.artifacts),
     )
     plain = encode(kept, sparse=True)
+    fewer = "absent" if len(absent) < len(unchecked) else "unchecked"
+    plain["abridged"] = {
+        "counts": {"absent": len(absent), "unchecked": len(unchecked)},
+        fewer: " ".join(absent if fewer == "absent" else unchecked),
+    }
     data = json.dumps(
         _cut(plain, *cut),
         ensure_ascii=False,
@@ -328,12 +346,16 @@ def embedded(d: Diagnosis, cut: tuple[int, int] = WHOLE) -> Markup:
     return Markup(words.UNSAFE.sub(_json_escape, data.replace("<", "\\u003c")))
 
 
+def _without_prose(cause: RankedCause) -> RankedCause:
+    return replace(cause, mechanism="", fix="", next_check="", references=())
+
+
 def _json_escape(found: re.Match[str]) -> str:
     return f"\\u{ord(found[0]):04x}"
 
 
 def _drawn_points(curve: Curve) -> Curve:
-    points = plots.thinned(list(zip(curve.steps, curve.values, strict=True)), plots.WIDE.points)
+    points = plots.thinned(list(zip(curve.steps, curve.values, strict=True)), EMBEDDED_POINTS)
     values = tuple(float(f"{value:.{SIGNIFICANT}g}") for _, value in points)
     return replace(curve, steps=tuple(step for step, _ in points), values=values)
 

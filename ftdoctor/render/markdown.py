@@ -114,9 +114,16 @@ def _action(d: Diagnosis) -> str:
 
 
 def _diff(edit: Edit) -> str:
-    lines = [f"{words.one_line(edit.path, 200)}:{edit.line}"]
-    lines += [f"- {row}" for row in words.code_lines(edit.before)]
-    lines += [f"+ {row}" for row in words.code_lines(edit.after)]
+    """Return a unified diff without context, which `git apply --unidiff-zero` takes."""
+    path = words.one_line(edit.path, 200)
+    before = words.code_lines(edit.before)
+    after = words.code_lines(edit.after) if edit.after else []
+    lines = [
+        f"--- a/{path}",
+        f"+++ b/{path}",
+        f"@@ -{edit.line},{len(before)} +{edit.line},{len(after)} @@",
+    ]
+    lines += [f"-{row}" for row in before] + [f"+{row}" for row in after]
     return fence("\n".join(lines), "diff")
 
 

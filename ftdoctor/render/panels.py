@@ -2,7 +2,8 @@
 
 Kinds and their data:
 
-- `tokens`: `tokens` (list of {text, label, special, eos, turn}), `source`, `row`
+- `tokens`: `tokens` (list of {text, label, special, eos, turn, cut}), `source`, `row`, and
+  perhaps `why`, `eos`, `cut`, `total` (see `read/example.py`)
 - `lengths`: `edges` (n + 1 numbers), `counts` (n numbers), `limit` (number or null)
 - `labels`: `counts` (mapping from label to count)
 - `cost`: mapping from figure to value
@@ -32,11 +33,10 @@ _STAGES = {"tokens": ("tokenizer", "template"), "lengths": (), "labels": (), "co
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token: its text with spaces made visible, and the words that describe its colour."""
+    """One token: its text with line ends made visible, and the classes that mark it."""
 
     text: str
     tone: str
-    title: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,28 +83,63 @@ def proves(d: Diagnosis, panel: Panel, cause: RankedCause) -> bool:
 
 def _tokens(panel: Panel) -> View:
     given = list(panel.data["tokens"])
-    source = words.one_line(str(panel.data.get("source", "")), 120)
-    row = panel.data.get("row")
-    told = f"From `{source}`" + (f", row {row}" if row is not None else "") if source else ""
+    told = [_token_source(panel)]
     if len(given) > TOKENS:
-        told += f"; the first {TOKENS // 2} and last {TOKENS // 2} of {len(given):,} tokens"
-        gap: dict[str, Any] = {"text": " … "}
-        given = [*given[: TOKENS // 2], gap, *given[-TOKENS // 2 :]]
-    return View("tokens", panel.title, tokens=tuple(_token(t) for t in given), note=told)
+        told.append(f"the first {TOKENS // 2} and last {TOKENS // 2} of {len(given):,} tokens")
+        given = [*given[: TOKENS // 2], {"text": " … "}, *given[-TOKENS // 2 :]]
+    tokens = tuple(_token(t) for t in given)
+    used = {word for token in tokens for word in token.tone.split()}
+    marks = [mark for word, mark in _MARKS.items() if word in used]
+    key = words.listed(marks)
+    notes = [f"{key[:1].upper()}{key[1:]}." if marks else "", f"{'; '.join(filter(None, told))}."]
+    why = words.one_line(str(panel.data.get("why") or ""), 160)
+    if why:
+        notes.append(f"Labels known by: {why}.")
+    elif not {"trained", "masked"} & used:
+        notes.append("Nothing that was read says which tokens are trained on.")
+    eos = words.one_line(str(panel.data.get("eos") or ""), 40)
+    if eos and "eos" not in used:
+        notes.append(f"The end-of-text token `{eos}` is not in it.")
+    elif eos and any(t.get("eos") and t.get("label") is False for t in given):
+        notes.append(f"The end-of-text token `{eos}` is masked: nothing teaches the model to stop.")
+    cut = panel.data.get("cut")
+    if cut is not None:
+        notes.append(f"The maximum length keeps {int(cut):,} tokens of it.")
+    return View("tokens", panel.title, tokens=tokens, note=" ".join(filter(None, notes)))
+
+
+_MARKS = {
+    "trained": "solid underline: trained on",
+    "masked": "dotted: masked (label -100)",
+    "unknown": "no line: not known",
+    "cut": "struck out: cut off",
+    "special": "bold: special token or turn marker",
+    "eos": "outlined: end of text",
+}
+
+
+def _token_source(panel: Panel) -> str:
+    source = words.one_line(str(panel.data.get("source", "")), 120)
+    row, total = panel.data.get("row"), panel.data.get("total")
+    told = f"From `{source}`" if source else ""
+    if source and row is not None and not source.endswith(f":{row}"):
+        told += f", row {row}"
+    return f"{told}, both ends of {int(total):,} tokens" if told and total is not None else told
 
 
 def _token(token: Mapping[str, Any]) -> Token:
     text = words.clip(words.clean(str(token["text"])), 40)
     text = text.replace("\n", "↵").replace("\t", "⇥")
-    described = [
-        word
-        for key, word in (("eos", "end of text"), ("turn", "turn marker"), ("special", "special"))
-        if token.get(key)
-    ]
-    trained = bool(token.get("label"))
-    tone = "eos" if token.get("eos") else "special" if described else ""
-    title = ", ".join([*described, "trained on" if trained else "not trained on"])
-    return Token(text, f"{tone} {'trained' if trained else 'masked'}".strip(), title)
+    label = token.get("label")
+    state = (
+        "cut" if token.get("cut") else "trained" if label else "masked" if label is False else ""
+    )
+    if not state and str(token["text"]).strip() != "…":
+        state = "unknown"
+    marked = token.get("special") or token.get("turn")
+    return Token(
+        text, f"{'eos' if token.get('eos') else 'special' if marked else ''} {state}".strip()
+    )
 
 
 def _lengths(panel: Panel) -> View:
@@ -150,7 +185,9 @@ def _labels(panel: Panel) -> View:
 
 
 def cost_sentence(data: Mapping[str, Any]) -> str:
-    """Return what the run used, and what of it came after the onset, in one or two sentences."""
+    """Return what the run used, and what of it came after the onset; "" without device hours."""
+    if "device_hours" not in data:
+        return ""
     used = f"{words.number(data['device_hours'])} device hours"
     tokens, estimate = data.get("tokens"), data.get("tokens_estimated")
     if tokens or estimate:

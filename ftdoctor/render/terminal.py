@@ -24,7 +24,7 @@ _ASCII = str.maketrans(
 )  # fmt: skip
 
 
-def print_summary(d: Diagnosis, report: Path, stream: TextIO | None = None) -> None:
+def print_summary(d: Diagnosis, *reports: Path, stream: TextIO | None = None) -> None:
     """Print the summary as the stream can show it: its width, its colours, its code page."""
     out = stream or sys.stdout
     width = shutil.get_terminal_size((80, 24)).columns
@@ -32,7 +32,7 @@ def print_summary(d: Diagnosis, report: Path, stream: TextIO | None = None) -> N
         d,
         width=width,
         color=wants_color(out, os.environ),
-        report=str(report),
+        report=", ".join(map(str, reports)),
         encoding=out.encoding or "ascii",
     )
     out.write(rendered)

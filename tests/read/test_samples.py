@@ -88,16 +88,16 @@ def test_trainer(
     assert fact(run, "progress.num_examples") == 64
     assert fact(run, "progress.max_steps") == 16
     assert fact(run, "progress.finished") is True
-    assert fact(run, "summary.train_loss") == pytest.approx(4.83 if sample == "hf-v5" else 4.59, 3e-3)
+    assert fact(run, "summary.train_loss") == pytest.approx(
+        4.83 if sample == "hf-v5" else 4.59, 3e-3
+    )
     assert fact(run, "tokenizer.class") == tokenizer
     assert fact(run, "tokenizer.chat_template_home") == home
     assert ("special_tokens_map.json" in fact(run, "tokenizer.files")) is map_file
 
 
 @pytest.mark.parametrize("sample", ["hf-v5", "hf-v457", "hf-v446"])
-def test_standard_output_alone_gives_the_same_curve(
-    read: Read, shared: Path, sample: str
-) -> None:
+def test_standard_output_alone_gives_the_same_curve(read: Read, shared: Path, sample: str) -> None:
     alone = read(f"{sample}/stdout.log")
     whole = read(sample)
     assert steps(alone) == steps(whole)
@@ -399,7 +399,10 @@ def test_gguf(read: Read) -> None:
         assert fact(run, "gguf.version", name) == version
         assert fact(run, "gguf.vocab_size", name) == 7
         assert fact(run, "gguf.eos_token_id", name) == 2
-    assert fact(run, "gguf.end_texts", "tiny_v3.gguf") == {"</s>": "control", "<|im_end|>": "control"}
+    assert fact(run, "gguf.end_texts", "tiny_v3.gguf") == {
+        "</s>": "control",
+        "<|im_end|>": "control",
+    }
     assert fact(run, "gguf.chat_template", "no_chat_template") is None
     assert "<|im_end|>" in fact(run, "gguf.chat_template", "tiny_v3")
     assert fact(run, "gguf.damage_form", "truncated_in_metadata") == "truncated-header"
@@ -478,7 +481,9 @@ def test_ollama_modelfile(read: Read) -> None:
 def test_tokenizer_variants(read: Read) -> None:
     run = read("tokenizer-variants")
     assert fact(run, "tokenizer.chat_template_home") == "chat_template.jinja"
-    named = {f.where.path.partition("/")[0]: set(f.value) for f in run.facts["tokenizer.named_templates"]}
+    named = {
+        f.where.path.partition("/")[0]: set(f.value) for f in run.facts["tokenizer.named_templates"]
+    }
     assert named == {"jinja_files": {"tool_use"}, "list_chat_template": {"default", "tool_use"}}
     eos = {f.where.path.partition("/")[0]: f.value for f in run.facts["tokenizer.eos_token"]}
     assert eos["list_chat_template"] == "</s>"  # given as an AddedToken object

@@ -75,9 +75,7 @@ def test_the_bar_above_the_table_tells_how_far_it_came() -> None:
 
 
 def test_no_log_is_no_value_and_nan_is_one() -> None:
-    table = trainer_table(
-        EVALUATED, [5, "No log", "0.700000", "0.5"], [10, "nan", "nan", "No Log"]
-    )
+    table = trainer_table(EVALUATED, [5, "No log", "0.700000", "0.5"], [10, "nan", "nan", "No Log"])
     first, second = book(table).metrics
     assert dict(first.values) == {"eval_loss": 0.7, "eval_f1_macro": 0.5}
     assert set(second.values) == {"loss", "eval_loss"}
@@ -85,7 +83,13 @@ def test_no_log_is_no_value_and_nan_is_one() -> None:
 
 
 def test_columns_of_a_preference_training_are_those_of_training() -> None:
-    header = ["Step", "Training Loss", "rewards / chosen", "reward_std", "completions / mean_length"]
+    header = [
+        "Step",
+        "Training Loss",
+        "rewards / chosen",
+        "reward_std",
+        "completions / mean_length",
+    ]
     [row] = book(trainer_table(header, [1, 0.69, -0.1, 0.2, 80])).metrics
     assert dict(row.values) == {
         "loss": 0.69, "rewards/chosen": -0.1, "reward_std": 0.2, "completions/mean_length": 80.0,
@@ -94,8 +98,18 @@ def test_columns_of_a_preference_training_are_those_of_training() -> None:
 
 def test_every_row_has_the_line_that_shows_it() -> None:
     table = trainer_table(LOSSES, [10, "1.5"], [20, "1.25"])
-    cells = [{"cell_type": "code", "source": [], "outputs": [
-        {"output_type": "display_data", "data": {"text/html": table.splitlines(keepends=True)}}]}]
+    cells = [
+        {
+            "cell_type": "code",
+            "source": [],
+            "outputs": [
+                {
+                    "output_type": "display_data",
+                    "data": {"text/html": table.splitlines(keepends=True)},
+                }
+            ],
+        }
+    ]
     text = json.dumps({"cells": cells}, indent=1)
     found = notebook.read(memory_source("run.ipynb", text.encode()))
     shown = [text.split("\n")[row.line - 1] for row in found.metrics]
@@ -129,9 +143,7 @@ def test_tables_of_something_else_are_no_curve() -> None:
 
 def test_a_data_frame_of_the_history_has_empty_cells() -> None:
     header = ["", "loss", "learning_rate", "epoch", "step", "eval_loss"]
-    table = trainer_table(
-        header, [0, 1.5, 1e-4, 0.5, 10, "NaN"], [1, "NaN", "NaN", 0.5, 10, 1.25]
-    )
+    table = trainer_table(header, [0, 1.5, 1e-4, 0.5, 10, "NaN"], [1, "NaN", "NaN", 0.5, 10, 1.25])
     assert values(book(table)) == [
         (10, {"loss": 1.5, "learning_rate": 1e-4}), (10, {"eval_loss": 1.25}),
     ]  # fmt: skip
@@ -228,7 +240,11 @@ def test_a_box_without_a_training_metric_is_text() -> None:
 
 def test_a_listing_with_bars_is_no_table() -> None:
     tables = TextTables()
-    for line in ("| Trial name | status | iter | loss |", "|---|---|---|---|", "| a | RUN | 3 | 1 |"):
+    for line in (
+        "| Trial name | status | iter | loss |",
+        "|---|---|---|---|",
+        "| a | RUN | 3 | 1 |",
+    ):
         assert tables.feed(line) is None
 
 

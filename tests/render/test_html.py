@@ -12,7 +12,7 @@ import pytest
 
 from ftdoctor.codec import decode_diagnosis, encode
 from ftdoctor.folders import folder
-from ftdoctor.model import Diagnosis, Fact, Panel, Where
+from ftdoctor.model import Diagnosis, Fact, Finding, Panel, State, Where
 from ftdoctor.render.html import BUDGET, render_cell, render_html
 from tests.render.hostile import TEXTS, fill
 from tests.render.samples import SAMPLES, data_only, healthy, one_cause, two_causes
@@ -132,12 +132,23 @@ def test_the_policy_comes_right_after_the_character_set(name: str, pages: dict[s
 @EVERY
 def test_the_page_carries_its_diagnosis(name: str, pages: dict[str, str]) -> None:
     d, back = SAMPLES[name](), embedded_in(pages[name])
-    told = {u.symptom for u in d.unchecked}
-    assert back.causes == d.causes
-    assert back.unchecked == d.unchecked
-    kept = [f for f in d.findings if f.symptom not in told]
-    assert encode(back.findings) == encode(kept)
+    assert back.verdict == d.verdict
+    assert [(c.id, c.probability, c.weights, c.edit) for c in back.causes] == [
+        (c.id, c.probability, c.weights, c.edit) for c in d.causes
+    ]
+    weighed = {w.symptom for c in (*d.causes, *d.advice) for w in c.weights}
+    kept = [f for f in d.findings if f.state is State.PRESENT or f.symptom in weighed]
+    seen = [f for f in kept if f.state is not State.UNOBSERVABLE]
+    assert encode(back.findings) == encode(seen)
     assert [c.name for c in back.curves] == [c.name for c in d.curves]
+
+
+def test_findings_that_are_left_out_can_be_derived() -> None:
+    d = one_cause()
+    silent = Finding("never-weighed", "Something else", State.ABSENT, "Not there", ())
+    page = render_html(replace(d, findings=(*d.findings, silent)))
+    assert '"absent":"never-weighed"' in page
+    assert f'"counts":{{"absent":1,"unchecked":{len(d.unchecked)}}}' in page
 
 
 def test_the_embedded_data_hold_no_tag() -> None:
@@ -249,8 +260,8 @@ def test_a_crash_in_the_middle_keeps_its_curves_below(pages: dict[str, str]) -> 
 def test_tokens_prove_a_missing_end_of_text(pages: dict[str, str]) -> None:
     page = pages["data_only"]
     assert page.index('class="tokens mono"') < page.index('id="causes"')
-    assert page.count('class="special masked"') == 3
-    assert 'title="turn marker, special, not trained on"' in page
+    assert page.count('<span class="special') == 3
+    assert "underline: trained on" in page
 
 
 def test_unknown_panels_become_tables() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,32 @@ def results(log: dict[str, Any]) -> list[dict[str, Any]]:
     found = log["runs"][0]["results"]
     assert isinstance(found, list)
     return found
+
+
+@pytest.fixture(scope="module")
+def published() -> Any:
+    """Return a validator by the schema that OASIS publishes (sarif-spec, 2.1/schema, errata 01)."""
+    jsonschema = pytest.importorskip("jsonschema", reason="comes with the extra `dev`")
+    schema = json.loads((Path(__file__).parent / "schemas" / "sarif-2.1.0.json").read_text())
+    return jsonschema.Draft4Validator(schema)
+
+
+@EVERY
+def test_the_published_schema_takes_it(name: str, published: Any) -> None:
+    errors = [e.message for e in published.iter_errors(render_sarif(SAMPLES[name]()))]
+    assert errors == []
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+def test_the_published_schema_takes_hostile_text(text: str, published: Any) -> None:
+    log = json.loads(json.dumps(render_sarif(fill(one_cause(), text))))
+    assert [e.message for e in published.iter_errors(log)] == []
+
+
+def test_the_published_schema_refuses_what_is_wrong(published: Any) -> None:
+    log = render_sarif(one_cause())
+    log["runs"][0]["results"][0]["level"] = "fatal"
+    assert list(published.iter_errors(log))
 
 
 @EVERY

@@ -78,7 +78,7 @@ def test_colour_only_on_a_terminal_and_without_no_color() -> None:
 def test_print_summary_writes_to_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     stream = io.StringIO()
-    print_summary(one_cause(), Path("report.html"), stream)
+    print_summary(one_cause(), Path("report.html"), stream=stream)
     lines = stream.getvalue().splitlines()
     assert lines[-1] == "Report: report.html"
     assert max(map(len, lines)) <= 60

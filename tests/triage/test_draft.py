@@ -1,0 +1,65 @@
+"""Drafts of signatures: valid at once, resting on what the runs share and others lack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ftdoctor.errors import FtdoctorError
+from ftdoctor.fleet.draft import draft
+from ftdoctor.library import load
+from ftdoctor.selftest import failures
+from tests.triage.conftest import MakeRun
+
+FAULT = (
+    "step {n}\nINFO loading shard {n} of the data set\n"
+    "RuntimeError: the frobnicator of node {n} is out of order in /data/{n}/x.bin\n"
+)
+HEALTHY = (
+    "INFO loading shard 3 of the data set\n{'loss': 1.0, 'epoch': 0.1}\n"
+    "Warning: the cache was not found\n"
+)
+
+
+def test_a_shared_message_becomes_a_symptom_that_finds_further_runs(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
+    bad = [str(make_run(f"bad-{n}", log=FAULT.format(n=n))) for n in (3, 17, 40)]
+    good = [str(make_run(f"good-{n}", log=HEALTHY)) for n in range(2)]
+    made = draft(bad, good, "frobnicator-broken", load())
+    path = tmp_path / "draft.yaml"
+    path.write_text(made.text)
+    library = load((path,), check_calls=True)
+    assert not [f for f in failures(library) if str(path) in f]
+    assert "frobnicator" in made.text
+    assert "loading shard" not in made.text.partition("examples:")[0]
+
+    from ftdoctor.diagnose import Options, diagnose
+
+    options = Options(signatures=(path,))
+    fresh = diagnose(make_run("bad-99", log=FAULT.format(n=99)), options)
+    assert fresh.causes[0].id == "frobnicator-broken"
+    assert all(c.id != "frobnicator-broken" for c in diagnose(good[0], options).causes)
+
+
+def test_shared_known_symptoms_alone_make_a_cause(tmp_path: Path, make_run: MakeRun) -> None:
+    bad = [str(make_run(f"bad-{n}", dead=True)) for n in range(3)]
+    good = [str(make_run(f"good-{n}")) for n in range(3)]
+    made = draft(bad, good, "all-is-zero", load())
+    path = tmp_path / "draft.yaml"
+    path.write_text(made.text)
+    library = load((path,), check_calls=True)
+    assert "loss-drops-to-zero" in library.causes["all-is-zero"].shows
+    assert not [f for f in failures(library) if str(path) in f]
+
+
+def test_runs_that_share_nothing_are_refused(make_run: MakeRun) -> None:
+    runs = [str(make_run("a"))]
+    with pytest.raises(FtdoctorError, match="in common"):
+        draft(runs, [str(make_run("b"))], "nothing", load())
+
+
+def test_a_name_that_exists_is_refused(make_run: MakeRun) -> None:
+    with pytest.raises(FtdoctorError, match="--id"):
+        draft([str(make_run("a"))], [], "lr-too-high", load())
