@@ -304,6 +304,9 @@ def evaluate(
         Path | None, typer.Argument(exists=True, help="Folder of the runs. [default: the labels']")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write an HTML page as well.")
+    ] = None,
     signatures: SignaturesOption = None,
 ) -> None:
     """Score diagnoses against labelled runs: hit rates, false alarms, calibration."""
@@ -314,6 +317,11 @@ def evaluate(
     with _working(f"Diagnosing the runs of {labels}"):
         results = list(evaluation.outcomes(evaluation.load_labels(labels, runs), library))
     scores = evaluation.score(results)
+    if html is not None:
+        from ftdoctor.output import write_whole
+        from ftdoctor.render.evaluate import render_evaluation
+
+        write_whole(html, render_evaluation(scores, results, labels.name))
     if as_json:
         typer.echo(json.dumps(evaluation.to_json(scores, results), ensure_ascii=False))
     else:
@@ -326,20 +334,27 @@ def explain(
     observations: Annotated[
         bool, typer.Option("--observations", help="List the outcomes that --observed takes.")
     ] = False,
+    family: Annotated[
+        str,
+        typer.Option("--family", metavar="MODEL", help="Show what is known of a model's family."),
+    ] = "",
     signatures: SignaturesOption = None,
 ) -> None:
     """Explain a cause or symptom: how it shows, why, and what to do."""
     from ftdoctor.explain import explain as explain_entry
+    from ftdoctor.explain import explain_family
     from ftdoctor.library import load
     from ftdoctor.observations import render_outcomes
 
     library = load(tuple(signatures or ()))
     if observations:
         typer.echo(render_outcomes(library))
+    elif family:
+        typer.echo(explain_family(family))
     elif name:
         typer.echo(explain_entry(library, name))
     else:
-        raise typer.BadParameter("give an ID, or --observations", param_hint="ID")
+        raise typer.BadParameter("give an ID, --family or --observations", param_hint="ID")
 
 
 @signatures_app.command("list")
@@ -373,6 +388,36 @@ def list_signatures(
         typer.echo(f"  {symptom.id:<{width}}  {symptom.title}")
 
 
+@signatures_app.command("calibrate")
+def calibrate_signatures(
+    places: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="LABELS...", exists=True, help="Labels (JSONL) or folders, as for evaluate."
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="[default: print it]")
+    ] = None,
+) -> None:
+    """Count on labelled runs what the signatures state, and write signatures/calibration.md."""
+    from ftdoctor.calibrate import render_calibration
+    from ftdoctor.evaluate import load_labels, outcomes
+    from ftdoctor.library import load
+    from ftdoctor.output import write_whole
+
+    library = load()
+    parts = {}
+    for place in places:
+        with _working(f"Diagnosing the runs of {place}"):
+            parts[place.stem] = list(outcomes(load_labels(place), library))
+    text = render_calibration(parts, library)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        write_whole(output, text)
+
+
 @signatures_app.command("check")
 def check_signatures(
     places: Annotated[
@@ -382,10 +427,11 @@ def check_signatures(
 ) -> None:
     """Check the signatures: form, names, detector parameters, and every embedded example."""
     from ftdoctor.library import load
+    from ftdoctor.lint import lint
     from ftdoctor.selftest import failures
 
     library = load(tuple(places or ()), check_calls=True)
-    wrong = failures(library)
+    wrong = lint(library) + failures(library)
     if wrong:
         raise SignatureError(tuple(wrong))
     count = sum(len(s.examples) for s in library.symptoms.values())
@@ -394,6 +440,35 @@ def check_signatures(
         f"{len(library.causes)} causes and {len(library.symptoms)} symptoms are in order; "
         f"{count} examples pass"
     )
+
+
+@signatures_app.command("test")
+def run_examples(
+    places: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", exists=True, help="Your signature files or folders."),
+    ],
+) -> None:
+    """Run the examples of your own signatures, and print the result of each.
+
+    Exit status: 0 all hold, 2 one does not, or a signature is wrong.
+    """
+    from ftdoctor.library import load
+    from ftdoctor.selftest import results
+
+    packaged = load()
+    library = load(tuple(places), check_calls=True)
+    known = {item.file for item in packaged.items()}
+    failed = 0
+    for item in library.items():
+        if item.file in known:
+            continue
+        if not item.examples:
+            typer.echo(f"{item.id}: no examples")
+        for index, problem in enumerate(results(library, item)):
+            failed += bool(problem)
+            typer.echo(f"{item.id}[{index}]: {problem or 'holds'}")
+    raise typer.Exit(2 if failed else 0)
 
 
 @contextlib.contextmanager

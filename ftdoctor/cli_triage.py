@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ftdoctor.fleet.session import Outcome, Plan
     from ftdoctor.model import Diagnosis
 
+CLUSTER_WINDOW = 2048  # runs handed to a cluster at a time: it may have hundreds of workers
 INTERRUPTED = 130  # as a shell tells of SIGINT
 
 
@@ -124,7 +125,7 @@ def triage(
     from ftdoctor.fleet.record import Ask, Limits
     from ftdoctor.fleet.session import Plan
     from ftdoctor.library import load
-    from ftdoctor.triage import cluster_pool, local_pool
+    from ftdoctor.triage import WINDOW, cluster_pool, local_pool
 
     library = load(tuple(signatures or ()))
     folders = tuple(str(path.absolute()) for path in signatures or ())
@@ -136,6 +137,7 @@ def triage(
         pool=partial(cluster_pool, cluster) if cluster else partial(local_pool, workers or None),
         causes=len(library.causes),
         command=shlex.join(["ftdoctor", *sys.argv[1:]]),
+        window=CLUSTER_WINDOW if cluster else WINDOW,
     )
     interval = _seconds(watch) if watch else 0.0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end is Ctrl-C too
@@ -222,11 +224,14 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
 
 def new_signature(
+    more: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]", help="Id of the new cause, for a file to fill in."),
+    ] = None,
     first: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option("--from", metavar="RUN...", help="Runs that share an unknown fault."),
-    ],
-    more: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", hidden=True)] = None,
+    ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
@@ -246,16 +251,24 @@ def new_signature(
         typer.Option("--signatures", metavar="DIR", exists=True, help="Further signatures."),
     ] = None,
 ) -> None:
-    """Draft a signature from runs that share a fault, for a person to finish.
+    """Draft a signature, empty or from runs that share a fault, for a person to finish.
 
-    The draft holds what the runs share and the others lack, and their reduced evidence as
-    examples; `ftdoctor signatures check FILE` accepts it.
+    With --from, the draft holds what the runs share and the others lack, and their reduced
+    evidence as examples; `ftdoctor signatures check FILE` accepts it.
     """
     from ftdoctor.fleet.draft import draft
     from ftdoctor.library import load
     from ftdoctor.output import write_whole
+    from ftdoctor.skeleton import skeleton
 
     library = load(tuple(signatures or ()))
+    if not first:
+        name = more[0] if more else name
+        path = output or Path(f"{name}.yaml")
+        write_whole(path, skeleton(name, library))
+        typer.echo(f"{path}: one symptom and one cause to fill in")
+        typer.echo(f"Then: ftdoctor signatures check {shlex.quote(str(path))}")
+        return
     made = draft([*first, *(more or ())], against or [], name, library)
     path = output or Path(f"{name}.yaml")
     write_whole(path, made.text)

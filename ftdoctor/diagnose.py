@@ -27,6 +27,7 @@ from ftdoctor.model import (
     Severity,
     Span,
     State,
+    Status,
     Unchecked,
     Verdict,
     Where,
@@ -35,6 +36,8 @@ from ftdoctor.nextcheck import next_checks
 from ftdoctor.observations import observations
 from ftdoctor.panels import panels
 from ftdoctor.rank import Ranked, Ranking, rank
+from ftdoctor.schedule import intended_rate
+from ftdoctor.versions import affected
 
 STATED = 0.90  # from here on the verdict states the cause (REPORT: words follow the posterior)
 PROBABLE = 0.70
@@ -144,14 +147,14 @@ def diagnose_run(run: Run, library: Library) -> Diagnosis:
 
 
 def applicable(library: Library, run: Run) -> Library:
-    """Leave out the causes of a kind of training that this run is not."""
+    """Leave out the causes of other kinds of training, of other versions, and retired ones."""
     kind = run.fact("run.kind")
-    if kind is None:
-        return library
     causes = {
         name: cause
         for name, cause in library.causes.items()
-        if kind.value in STAGE_KINDS.get(cause.stage, (kind.value,))
+        if (kind is None or kind.value in STAGE_KINDS.get(cause.stage, (kind.value,)))
+        and cause.status is not Status.DEPRECATED
+        and affected(run, cause.affects)
     }
     return replace(library, causes=causes)
 
@@ -165,9 +168,10 @@ def _ranked_cause(
     cause = ranked.cause
     trainer = run.fact("run.trainer")
     named = str(trainer.value) if trainer else ""
+    experimental = cause.status is Status.EXPERIMENTAL
     return RankedCause(
         id=cause.id,
-        title=cause.title,
+        title=f"{cause.title} (experimental)" if experimental else cause.title,
         probability=round(ranked.probability, 4),
         severity=cause.severity,
         stage=cause.stage,
@@ -234,12 +238,13 @@ def _verdict(
     causes: Sequence[RankedCause], ranking: Ranking, findings: Sequence[Finding], run: Run
 ) -> Verdict:
     if causes and causes[0].probability >= POSSIBLE:
-        return _verdict_of_cause(causes)
+        return _verdict_of_cause(causes, run)
     if not any(a.state in (ArtifactState.READ, ArtifactState.PARTIAL) for a in run.artifacts):
         reasons = sorted({a.reason for a in run.artifacts if a.reason})
         return Verdict(
             "unreadable",
-            f"Nothing here could be read: {len(run.artifacts)} files, {'; '.join(reasons[:3])}",
+            f"None of the {len(run.artifacts)} files here could be read.",
+            lead="; ".join(reasons[:3]),
         )
     unchecked = sum(f.state is State.UNOBSERVABLE for f in findings)
     checked = len(findings) - unchecked
@@ -249,8 +254,7 @@ def _verdict(
         strongest = by_name[open_ones[0]]
         return Verdict(
             "unknown",
-            f"No known cause is likely. Strongest symptom: {strongest.title[:1].lower()}"
-            f"{strongest.title[1:]}.",
+            f"No known cause is likely. Strongest symptom: {in_sentence(strongest.title)}.",
             lead=strongest.text,
             action="Add the files named under “What could not be checked” and diagnose again.",
         )
@@ -278,29 +282,53 @@ def _told(findings: Sequence[Finding]) -> list[str]:
     ]
 
 
-def _verdict_of_cause(causes: Sequence[RankedCause]) -> Verdict:
+def _verdict_of_cause(causes: Sequence[RankedCause], run: Run) -> Verdict:
     top = causes[0]
-    clause = top.verdict or top.title
-    if top.span is not None and top.span.step > 0 and "step" not in clause:
-        clause = f"{clause}, from step {top.span.step} on"
-    hedge = (
-        ""
-        if top.probability >= STATED
-        else ("Probably: " if top.probability >= PROBABLE else "Possibly: ")
-    )
-    text = f"{hedge}{clause[:1].upper()}{clause[1:]}".rstrip(".") + "."
+    clause = (top.verdict or top.title).rstrip(".")
+    if top.span is not None and "step" not in clause and _inside(top.span.step, run):
+        clause = f"{clause}, from step {top.span.step:,} on"
+    if top.probability >= STATED:
+        text = f"{clause[:1].upper()}{clause[1:]}."
+    else:
+        hedge = "Probably" if top.probability >= PROBABLE else "Possibly"
+        text = f"{hedge}: {in_sentence(clause)}."
     second = next((c for c in causes[1:] if c.probability >= PROBABLE and not c.beneath), None)
-    lead = f"{top.probability:.0%} probability that “{top.title}” is a root cause."
+    lead = f"{_percent(top)} probability that “{top.title}” is a root cause."
     if second:
-        lead += f" A second fault is likely too: “{second.title}” ({second.probability:.0%})."
-    return Verdict("cause", text, lead=lead, action=_action(top))
+        lead += f" A second fault is likely too: “{second.title}” ({_percent(second)})."
+    return Verdict("cause", text, lead=lead, action=_action(top, run))
 
 
-def _action(top: RankedCause) -> str:
-    restart = ""
-    if top.span is not None and top.span.last_good and top.span.last_good < top.span.step:
-        restart = f"Restart from the checkpoint of step {top.span.last_good}, after this change. "
+def _percent(cause: RankedCause) -> str:
+    return ">99%" if cause.probability > 0.995 else f"{cause.probability:.0%}"
+
+
+def in_sentence(clause: str) -> str:
+    """Return a clause as it goes on after a colon; an acronym or a name keeps its capitals."""
+    first = clause.partition(" ")[0]
+    lowered = first == first.capitalize() and first.isalpha()
+    return clause[:1].lower() + clause[1:] if lowered else clause
+
+
+def _inside(step: int, run: Run) -> bool:
+    """Say whether a step lies within the training: only then does it tell when something began."""
+    curve = run.series("loss") or run.series("reward")
+    return curve is None or not len(curve) or int(curve.steps[0]) < step < int(curve.steps[-1])
+
+
+def _action(top: RankedCause, run: Run) -> str:
+    saved = _checkpoint_before(top, run)
+    restart = f"Restart from the checkpoint of step {saved:,}, after this change. " if saved else ""
     return restart + (top.setting_fix or first_sentence(top.fix))
+
+
+def _checkpoint_before(cause: RankedCause, run: Run) -> int | None:
+    """Return the last step before the onset of which the run has a checkpoint."""
+    fact = run.fact("checkpoint.steps")
+    if cause.span is None or cause.span.last_good is None or fact is None:
+        return None
+    good = min(cause.span.last_good, cause.span.step - 1)
+    return max((s for s in fact.value if isinstance(s, int) and 0 < s <= good), default=None)
 
 
 def first_sentence(text: str) -> str:
@@ -333,7 +361,7 @@ def _timeline(
 ) -> tuple[Moment, ...]:
     """Return what happened in order: events, onsets of evidence, first and last logged step."""
     moments = [
-        Moment(row["step"], row["time"], str(row["text"])[:160], None, str(row["kind"]))
+        Moment(row["step"], row["time"], _event(row["kind"], row["text"]), None, str(row["kind"]))
         for row in run.events.iter_rows(named=True)
         if row["kind"] in ("resumed", "started", "finished", "killed", "traceback", "exit")
     ][-6:]
@@ -346,9 +374,9 @@ def _timeline(
             moments.append(
                 Moment(finding.span.step, finding.span.time, finding.title, where, "onset")
             )
-            if finding.span.last_good:
-                good = f"Last checkpoint before: step {finding.span.last_good}"
-                moments.append(Moment(finding.span.last_good, None, good, None, "checkpoint"))
+    saved = _checkpoint_before(causes[0], run) if causes else None
+    if saved:
+        moments.append(Moment(saved, None, "Last checkpoint before the onset", None, "checkpoint"))
     loss = run.series("loss") or run.series("reward")
     if loss is not None and len(loss):
         moments.append(Moment(int(loss.steps[0]), None, "First logged step", loss.where(0), "log"))
@@ -356,6 +384,13 @@ def _timeline(
     unique = list(dict.fromkeys(moments))
     unique.sort(key=lambda m: (m.step is None, m.step or 0, m.kind != "log"))
     return tuple(unique[:TIMELINE_ROWS])
+
+
+def _event(kind: str, text: str) -> str:
+    """Return an event in a line; a trainer's closing figures are told as what they mean."""
+    return (
+        "Training finished" if kind == "finished" and text.lstrip().startswith("{") else text[:160]
+    )
 
 
 def _curves(
@@ -376,7 +411,8 @@ def _curves(
         series = run.series(metric, split)
         if series is not None and len(series) > 1:
             found.append(thin(series))
-    return tuple(found)
+    intended = intended_rate(run)
+    return (*found, intended) if intended else tuple(found)
 
 
 def summarise(run: Run) -> RunSummary:

@@ -3,8 +3,8 @@
 A label is a JSON object: `id`; `path` of the run, relative to the runs folder (default: the id);
 `healthy` true, false or "unclear"; `causes`, the acceptable first causes (equivalent ones count);
 `also`, further causes that are present; `given`, what the caller adds (files by role, relative to
-the label's folder; `good`, a run that worked; `observed`, `price`, `now`). Unclear runs count for false alarms of high
-confidence only. See docs/evaluation.md.
+the label's folder; `good`, a run that worked; `observed`, `price`, `now`). Unclear runs count for
+false alarms of high confidence only. See docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftdoctor.errors import FtdoctorError
-from ftdoctor.model import Diagnosis, Library
+from ftdoctor.model import Diagnosis, Library, State
 
 if TYPE_CHECKING:
     from ftdoctor.diagnose import Options
@@ -57,7 +57,10 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the tool said of one labelled run; `rank` of the right cause from 1, 0 if not listed."""
+    """What the tool said of one labelled run; `rank` of the right cause from 1, 0 if not listed.
+
+    `present` and `absent` are the symptoms that were looked for where they would show.
+    """
 
     label: Label
     ranked: tuple[tuple[str, float], ...]
@@ -65,6 +68,8 @@ class Outcome:
     verdict: str
     seconds: float
     error: str = ""
+    present: frozenset[str] = frozenset()
+    absent: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +169,14 @@ def judge(label: Label, diagnosis: Diagnosis, seconds: float = 0.0) -> Outcome:
     """Compare one diagnosis with its label."""
     ranked = tuple((c.id, c.probability) for c in diagnosis.causes)
     place = next((i for i, (name, _) in enumerate(ranked, 1) if name in label.causes), 0)
-    return Outcome(label, ranked, place, diagnosis.verdict.text, seconds)
+    states = {
+        state: frozenset(f.symptom for f in diagnosis.findings if f.state is state)
+        for state in (State.PRESENT, State.ABSENT)
+    }
+    return Outcome(
+        label, ranked, place, diagnosis.verdict.text, seconds,
+        present=states[State.PRESENT], absent=states[State.ABSENT],
+    )  # fmt: skip
 
 
 def score(results: Sequence[Outcome]) -> Scores:
@@ -177,11 +189,11 @@ def score(results: Sequence[Outcome]) -> Scores:
     total = sum(n for _, _, n in reliability) or 1
     times = sorted(r.seconds for r in results) or [math.nan]
     return Scores(
-        first=_rate(sum(r.rank == 1 for r in faulty), len(faulty)),
-        first_three=_rate(sum(1 <= r.rank <= 3 for r in faulty), len(faulty)),
+        first=rate(sum(r.rank == 1 for r in faulty), len(faulty)),
+        first_three=rate(sum(1 <= r.rank <= 3 for r in faulty), len(faulty)),
         reciprocal_rank=_mean([1 / r.rank if r.rank else 0.0 for r in faulty]),
-        false_alarms=_rate(sum(_alarm(r, ALARM) for r in healthy), len(healthy)),
-        unclear_alarms=_rate(sum(_alarm(r, 0.5) for r in unclear), len(unclear)),
+        false_alarms=rate(sum(_alarm(r, ALARM) for r in healthy), len(healthy)),
+        unclear_alarms=rate(sum(_alarm(r, 0.5) for r in unclear), len(unclear)),
         brier=_mean([(p - hit) ** 2 for p, hit in pairs]),
         calibration_error=sum(abs(p - share) * n for p, share, n in reliability) / total,
         reliability=reliability,
@@ -240,7 +252,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
-def _rate(hits: int, total: int) -> Rate:
+def rate(hits: int, total: int) -> Rate:
     """Return a share with its Wilson score interval."""
     if not total:
         return Rate(0, 0, math.nan, math.nan)
@@ -292,17 +304,30 @@ def render_text(scores: Scores, results: Sequence[Outcome]) -> str:
         "said     true     claims",
     ]
     lines += [f"{p:7.1%}  {share:7.1%}  {n}" for p, share, n in scores.reliability]
-    wrong = [
+    wrong = misjudged(results)
+    if wrong:
+        lines += ["", "not judged as labelled:"]
+    lines += [f"  {r.label.id}: wanted {wanted(r)}; said {said(r)}" for r in wrong]
+    return "\n".join(lines)
+
+
+def misjudged(results: Sequence[Outcome]) -> list[Outcome]:
+    """Return the runs whose first cause is not acceptable, and healthy ones with an alarm."""
+    return [
         r
         for r in results
         if (r.label.healthy is False and r.label.causes and r.rank != 1)
         or (r.label.healthy is True and _alarm(r, ALARM))
         or (r.label.healthy is None and _alarm(r, 0.5))
     ]
-    if wrong:
-        lines += ["", "not judged as labelled:"]
-    for r in wrong:
-        said = ", ".join(f"{name} {p:.2f}" for name, p in r.ranked[:3]) or r.error or "nothing"
-        wanted = "/".join(r.label.causes) or ("healthy" if r.label.healthy else "unclear")
-        lines.append(f"  {r.label.id}: wanted {wanted}; said {said}")
-    return "\n".join(lines)
+
+
+def wanted(outcome: Outcome) -> str:
+    """Return what the label says, in one line."""
+    return "/".join(outcome.label.causes) or ("healthy" if outcome.label.healthy else "unclear")
+
+
+def said(outcome: Outcome) -> str:
+    """Return what the diagnosis said, in one line."""
+    likeliest = ", ".join(f"{name} {p:.2f}" for name, p in outcome.ranked[:3])
+    return likeliest or outcome.error or "nothing"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftdoctor.errors import FtdoctorError
+from ftdoctor.families import Pair, families, family, find_family
 from ftdoctor.model import Call, Cause, Library, Symptom
 
 
@@ -17,6 +18,9 @@ def explain(library: Library, name: str) -> str:
         return explain_cause(library, library.causes[name])
     if name in library.symptoms:
         return explain_symptom(library, library.symptoms[name])
+    for cause in library.causes.values():
+        if name in cause.aliases:
+            return explain_cause(library, cause)
     near = difflib.get_close_matches(name, [*library.causes, *library.symptoms], 3, 0.4)
     hint = f"; near: {', '.join(near)}" if near else ""
     raise FtdoctorError(
@@ -59,6 +63,8 @@ def explain_cause(library: Library, cause: Cause) -> str:
         lines += [f"- {library.causes[c].title} (`{c}`)" for c in cause.leads_to]
     if cause.affects:
         lines += ["", f"Versions affected: {', '.join(cause.affects)}"]
+    if cause.aliases:
+        lines += ["", f"Also known as {', '.join(cause.aliases)}"]
     if cause.references:
         lines += ["", "## References", "", *(f"- {r}" for r in cause.references)]
     lines += _examples(cause.examples)
@@ -111,3 +117,55 @@ def _examples(examples: tuple[Mapping[str, Any], ...]) -> list[str]:
         for e in examples
     ]
     return ["", "## Examples", "", *shown]
+
+
+# --- families of models -----------------------------------------------------------------------
+
+
+def explain_family(name: str) -> str:
+    """Return what is known of a family of models, each line with its source.
+
+    `name` is an id (`qwen-2.5`) or any name of a model; FtdoctorError names the nearest ids.
+    """
+    found = family(name.lower()) or find_family(name)
+    if found is None:
+        ids = [f.id for f in families()]
+        near = difflib.get_close_matches(name.lower(), ids, 3, 0.4)
+        hint = f"near: {', '.join(near)}" if near else f"known: {', '.join(ids)}"
+        raise FtdoctorError(f"no family of models is called `{name}`; {hint}")
+    sources = dict(found.sources)
+    rows: list[tuple[str, str, str]] = [
+        ("model_type in config.json", ", ".join(found.model_types), "model_types"),
+        ("vocabulary size", ", ".join(map(str, found.vocab_sizes)), "vocab_sizes"),
+        ("embedding rows", ", ".join(map(str, found.embedding_rows)), "embedding_rows"),
+        ("begin of sequence", _token(found.bos), "bos"),
+        ("end of sequence", _token(found.eos), "eos"),
+        ("padding", _token(found.pad), "pad"),
+        ("a turn ends with", ", ".join(map(_token, found.turn_ends)), "turn_ends"),
+        ("generation stops at", ", ".join(map(str, found.stop_ids)), "stop_ids"),
+        ("BOS added by the tokenizer", _yes_no(found.adds_bos), "adds_bos"),
+        ("prompt format", ", ".join(found.formats), "formats"),
+        ("template in LLaMA-Factory, axolotl", ", ".join(found.templates), "templates"),
+        ("renderer in Tinker", ", ".join(found.renderers), "renderers"),
+        ("linear layers for LoRA", ", ".join(found.linear), "linear"),
+        ("image tokens", ", ".join(found.vision_tokens), "vision_tokens"),
+        ("longest context", f"{found.context:,}" if found.context else "", "context"),
+        ("number type", found.dtype, "dtype"),
+    ]
+    lines = [f"# {found.id}", ""]
+    for label, value, key in rows:
+        if value:
+            lines.append(f"- {label}: {value}")
+            if key in sources:
+                lines.append(f"  (source: {sources[key]})")
+    return "\n".join([*lines, ""])
+
+
+def _token(pair: Pair) -> str:
+    text, number = pair
+    shown = f"`{text}`" if text else ""
+    return f"{shown} {number if number is not None else ''}".strip()
+
+
+def _yes_no(value: bool | None) -> str:
+    return "" if value is None else ("yes" if value else "no")

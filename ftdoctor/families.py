@@ -39,6 +39,7 @@ class Family:
     linear: tuple[str, ...]
     vision_tokens: tuple[str, ...]
     context: int | None
+    dtype: str
     sources: tuple[tuple[str, str], ...]
 
     @property
@@ -85,6 +86,7 @@ def _family(entry: dict[str, Any]) -> Family:
         linear=texts("linear"),
         vision_tokens=texts("vision_tokens"),
         context=entry.get("context"),
+        dtype=entry.get("dtype") or "",
         sources=tuple(sorted(entry["sources"].items())),
     )
 

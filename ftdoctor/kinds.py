@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.metadata import entry_points
 
 from ftdoctor.read.source import Source, decode
 
@@ -90,9 +91,9 @@ class Kind:
     """A kind of file.
 
     `names` are lower-case globs on the whole relative path; `sniff` looks at content. A kind
-    without a sniff is decided by its name. `reader` is "module:function" below `ftdoctor.read`, or
-    "" with `why` for a kind that is known and not read. With `evidence`, such a file alone makes
-    a folder a run.
+    without a sniff is decided by its name. `reader` is "module:function" below `ftdoctor.read`
+    (with a dot in the module: of another package), or "" with `why` for a kind that is known and
+    not read. With `evidence`, such a file alone makes a folder a run.
     """
 
     id: str
@@ -570,12 +571,22 @@ KINDS: tuple[Kind, ...] = (
 )
 
 
+@cache
+def added_kinds() -> tuple[Kind, ...]:
+    """Return the kinds of other packages: entry points of group `ftdoctor.readers`, each a Kind."""
+    return tuple(entry.load() for entry in entry_points(group="ftdoctor.readers"))
+
+
 def classify(source: Source) -> Kind | None:
-    """Return a file's kind, content before name, or None if no kind claims it."""
+    """Return a file's kind, content before name, or None if no kind claims it.
+
+    The kinds of other packages are asked first: who adds one knows the file better.
+    """
     peek = Peek(source)
+    kinds = (*added_kinds(), *KINDS)
     pointer = peek.head.startswith(LFS_MARK)
     if not pointer and source.size:
-        for kind in KINDS:
+        for kind in kinds:
             if kind.sniff(peek) if kind.sniff else kind.named(source.path):
                 return kind
-    return next((kind for kind in KINDS if kind.named(source.path)), None)
+    return next((kind for kind in kinds if kind.named(source.path)), None)

@@ -28,16 +28,16 @@ _CONSTANTS: Mapping[str, Any] = {
 }  # fmt: skip
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
-_SYMPTOM_KEYS = {
+SYMPTOM_KEYS = {
     "symptom", "title", "detect", "with", "all", "any", "not", "leak", "group", "source",
     "false_positives", "told", "status", "examples", "replaces",
 }  # fmt: skip
-_CAUSE_KEYS = {
+CAUSE_KEYS = {
     "cause", "title", "stage", "severity", "prior", "risk", "shows", "leads_to", "excludes",
     "verdict", "mechanism", "fix", "fix_for", "patch", "next_check", "references", "affects",
     "aliases", "status", "rows", "examples", "replaces",
 }  # fmt: skip
-_TRAINERS = {
+TRAINERS = {
     "hf", "trl", "axolotl", "llama-factory", "unsloth", "torchtune", "tinker", "mlx",
     "deepspeed", "megatron", "nemo", "verl", "openrlhf", "openai",
 }  # fmt: skip
@@ -81,8 +81,7 @@ def load(extra: Sequence[Path] = (), *, check_calls: bool = False) -> Library:
         problems += _check_calls(symptoms)
     if problems:
         raise SignatureError(tuple(problems))
-    in_force = {name: c for name, c in causes.items() if c.status is not Status.DEPRECATED}
-    return Library(symptoms, in_force, digest.hexdigest())
+    return Library(symptoms, causes, digest.hexdigest())
 
 
 def _files(extra: Sequence[Path]) -> Iterator[tuple[Path, str]]:
@@ -149,10 +148,10 @@ def _scalar(text: str) -> Any:
 def _take(document: _Document, symptoms: dict[str, Symptom], causes: dict[str, Cause]) -> None:
     data = document.data
     if "symptom" in data:
-        _check_keys(document, _SYMPTOM_KEYS)
+        _check_keys(document, SYMPTOM_KEYS)
         _register(document, symptoms, _symptom(document), str(data["symptom"]))
     elif "cause" in data:
-        _check_keys(document, _CAUSE_KEYS)
+        _check_keys(document, CAUSE_KEYS)
         _register(document, causes, _cause(document), str(data["cause"]))
     else:
         document.problem((), "a signature begins with `symptom: id` or `cause: id`")
@@ -252,7 +251,7 @@ def _cause(document: _Document) -> Cause:
     if stage not in STAGES:
         document.problem(("stage",), f"no stage `{stage}`; stages are {', '.join(STAGES)}")
     for trainer in data.get("fix_for") or {}:
-        if trainer not in _TRAINERS:
+        if trainer not in TRAINERS:
             document.problem(("fix_for", trainer), f"no trainer `{trainer}`")
     for reference in data.get("references") or []:
         if not str(reference).startswith("https://"):

@@ -308,6 +308,10 @@ class Library:
     causes: Mapping[str, Cause]
     digest: str
 
+    def items(self) -> tuple[Symptom | Cause, ...]:
+        """Return all signatures, symptoms first."""
+        return (*self.symptoms.values(), *self.causes.values())
+
 
 # --- findings and diagnosis -------------------------------------------------------------------
 

@@ -78,11 +78,11 @@ def _cost_figures(run: Run, onset: Span | None) -> Iterator[tuple[str, Any]]:
         return
     devices = run.fact("environment.gpu_count") or run.fact("environment.world_size")
     count = int(devices.value) if devices and isinstance(devices.value, int | float) else 1
-    yield "hours", round(seconds / 3600, 3)
+    yield "hours", round(seconds / 3600, 6)
     yield "devices", count
     price = run.fact("run.price")
     hours = seconds / 3600 * count
-    yield "device_hours", round(hours, 3)
+    yield "device_hours", round(hours, 6)
     if price is not None:
         yield "cost", round(hours * float(price.value), 2)
     tokens = run.series("num_tokens")

@@ -186,7 +186,7 @@ SECRET_NAME = re.compile(
 )
 NAMED = (
     ("user", re.compile(r"\benv\.(?:USER|LOGNAME|USERNAME)$")),
-    ("host", re.compile(r"(?i)(?:^|[._])(?:hostname|master_addr)$")),
+    ("host", re.compile(r"(?i)(?:^|[._])(?:host|hostname|master_addr)$")),
 )
 # Names learned from home folders and host entries are taken out wherever they stand, unless they
 # are words: everybody's /home/ubuntu is no name, and a model family must stay readable.

@@ -22,14 +22,19 @@ def failures(library: Library) -> list[str]:
 
 
 def _problems(library: Library) -> Iterator[tuple[Symptom | Cause, int, str]]:
-    for symptom in library.symptoms.values():
-        for index, example in enumerate(symptom.examples):
-            if problem := check_symptom(library, symptom, example):
-                yield symptom, index, problem
-    for cause in library.causes.values():
-        for index, example in enumerate(cause.examples):
-            if problem := check_cause(library, cause, example):
-                yield cause, index, problem
+    for item in library.items():
+        for index, problem in enumerate(results(library, item)):
+            if problem:
+                yield item, index, problem
+
+
+def results(library: Library, item: Symptom | Cause) -> Iterator[str]:
+    """Yield what is wrong with each example of a signature, "" where it holds."""
+    for example in item.examples:
+        if isinstance(item, Symptom):
+            yield check_symptom(library, item, example)
+        else:
+            yield check_cause(library, item, example)
 
 
 def check_symptom(library: Library, symptom: Symptom, example: Mapping[str, Any]) -> str:

@@ -15,7 +15,8 @@ from ftdoctor.model import Run
 
 Version = tuple[int, ...]
 
-_RANGE = re.compile(r"([A-Za-z0-9][\w.-]*?)\s*((?:[<>]=?|==|!=)\s*[\w.+]+(?:\s*,\s*(?:[<>]=?|==|!=)\s*[\w.+]+)*)")
+_ONE = r"(?:[<>]=?|==|!=)\s*[\w.+]+"
+_RANGE = re.compile(rf"([A-Za-z0-9][\w.-]*?)\s*({_ONE}(?:\s*,\s*{_ONE})*)")
 _BOUND = re.compile(r"([<>]=?|==|!=)\s*([\w.+]+)")
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,

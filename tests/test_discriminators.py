@@ -52,7 +52,12 @@ TABLES: list[tuple[str, dict[str, Any], str, float]] = [
         "all-labels-masked",
         0.8,
     ),
-    ("loss 0, gradient NaN after normal steps", {"metrics": DEAD}, "nan-weights-one-bad-batch", 0.5),
+    (
+        "loss 0, gradient NaN after normal steps",
+        {"metrics": DEAD},
+        "nan-weights-one-bad-batch",
+        0.5,
+    ),
     (
         "the same on MPS",
         {"metrics": DEAD, "facts": {"environment.device": "mps"}},

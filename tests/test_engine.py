@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from ftdoctor.examples import run_from_example
 
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.engine import detect_all, detect_one
+from ftdoctor.examples import run_from_example
 from ftdoctor.model import Call, Library, Observation, Run, State, Symptom
 
 RUN = run_from_example({})

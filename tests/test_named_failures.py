@@ -24,7 +24,8 @@ LABELS = {label.id: label for label in load_labels(FIXTURES)}
 
 def module() -> ModuleType:
     spec = importlib.util.spec_from_file_location("rows", FIXTURES / "rows.py")
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = made
     spec.loader.exec_module(made)
@@ -47,9 +48,7 @@ def listed(row: str, name: str) -> dict[str, float]:
     """Return the probabilities of the causes and the advice that serve a row."""
     diagnosis = diagnosed(name)
     serving = COVERED[row].causes
-    return {
-        c.id: c.probability for c in (*diagnosis.causes, *diagnosis.advice) if c.id in serving
-    }
+    return {c.id: c.probability for c in (*diagnosis.causes, *diagnosis.advice) if c.id in serving}
 
 
 @pytest.mark.parametrize("row", ROWS.ROWS)

@@ -130,8 +130,8 @@ def _difference(key: str, good: Series, bad: Series, aligned: _Aligned, start: i
     levels = _level(aligned.good), _level(aligned.bad)
     step = int(aligned.steps[start])
     text = (
-        f"{key} ends at {_told(levels[1])}, in the good run at {_told(levels[0])}; outside its band "
-        f"of ±{aligned.width:.3g} from step {step} on"
+        f"{key} ends at {_told(levels[1])}, in the good run at {_told(levels[0])}; outside "
+        f"its band of ±{aligned.width:.3g} from step {step} on"
     )
     return Difference(
         "curve", key, levels[0], levels[1], SURPRISE.get(key, OTHER), text,

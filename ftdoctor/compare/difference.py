@@ -44,7 +44,7 @@ class Difference:
         return f"{self.kind}.{self.name}"
 
     def fact(self) -> Fact:
-        """Return it as a fact `compare.<kind>.<name>`, at its place in the failed run if it has one."""
+        """Return it as a fact `compare.<kind>.<name>`, at its place in the failed run if any."""
         value = {"good": self.good, "bad": self.bad, "text": self.text}
         return Fact(f"compare.{self.key}", value, self.bad_where or self.good_where or NOWHERE)
 

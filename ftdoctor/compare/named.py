@@ -94,13 +94,14 @@ def _number(value: Value) -> float | None:
 
 def _difference(kind: str, name: str, left: Fact, right: Fact) -> Difference:
     spoken = name.removeprefix("package.")
+    here, there = _short(right.value), _short(left.value)
     return Difference(
         kind,
         name,
         left.value,
         right.value,
         _surprise(kind, name, left.value, right.value),
-        f"{spoken} is {_short(right.value)}, in the good run {_short(left.value)}{_times(left, right)}",
+        f"{spoken} is {here}, in the good run {there}{_times(left, right)}",
         in_good(left.where),
         right.where,
     )

@@ -21,7 +21,7 @@ CERTAIN = 30.0  # decibans: no pair of runs that both work has shuffled answers
 
 @dataclass(frozen=True)
 class _Rows:
-    """What is compared of one run's training rows; shares of the rows read, lengths in characters."""
+    """What is compared of one run's training rows: shares of the rows, lengths in characters."""
 
     answers: Mapping[str, str]
     labels: Counter[str]

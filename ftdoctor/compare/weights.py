@@ -79,7 +79,7 @@ def _counts(good: Run, bad: Run) -> Part:
                     text,
                     in_good(left.where),
                     right.where,
-                )  # fmt: skip
+                )
             )
     return found, seen
 

@@ -36,7 +36,7 @@ def ratio(
 
 @detector("compare.moved")
 def moved(run: Run, *, of: str, by: float) -> Observation:
-    """Find a share that is by at least `by` above the good run's (below it, if `by` is negative)."""
+    """Find a share at least `by` above the good run's (below it, if `by` is negative)."""
     found, blind = _look(run, [of])
     if blind is not None:
         return blind

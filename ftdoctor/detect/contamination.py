@@ -23,14 +23,14 @@ def items(run: Run, *, split: str, words: int, above: float) -> Observation:
     if not asked.height or not trained.height:
         return no_rows(split if not asked.height else "train")
     homes: dict[int, Where] = {}
-    for where, text in _texts(run, "train"):
-        for key in _runs(text, words):
+    for where, texts in _texts(run, "train"):
+        for key in _runs(texts, words):
             if len(homes) < MOST_RUNS:
                 homes.setdefault(key, where)
     hits = [
         (where, home)
-        for where, text in _texts(run, split)
-        if (home := next((homes[k] for k in _runs(text, words) if k in homes), None)) is not None
+        for where, texts in _texts(run, split)
+        if (home := next((homes[k] for k in _runs(texts, words) if k in homes), None)) is not None
     ]
     share = len(hits) / asked.height
     text = (

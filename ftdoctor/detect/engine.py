@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from ftdoctor.detect import detector_named, unobservable
 from ftdoctor.detect.observed import told
 from ftdoctor.library import calls_of
-from ftdoctor.model import Call, Fact, Finding, Library, Observation, Run, State, Symptom
+from ftdoctor.model import Call, Fact, Finding, Library, Observation, Run, State, Status, Symptom
 
 
 def detect_all(run: Run, library: Library, *, strict: bool = False) -> tuple[Finding, ...]:
@@ -20,7 +20,8 @@ def detect_all(run: Run, library: Library, *, strict: bool = False) -> tuple[Fin
     """
     prepare(run, library.symptoms.values())
     engine = _Engine(run, library.symptoms, strict)
-    return tuple(engine.finding(symptom) for symptom in library.symptoms.values())
+    in_force = (s for s in library.symptoms.values() if s.status is not Status.DEPRECATED)
+    return tuple(engine.finding(symptom) for symptom in in_force)
 
 
 def detect_one(run: Run, library: Library, name: str, *, strict: bool = False) -> Finding:
@@ -75,7 +76,7 @@ class _Engine:
         return self.named[name]
 
     def told(self, symptom: Symptom) -> Observation:
-        """Take the user's word for an outcome before looking for it; ask for it if all is silent."""
+        """Take the user's word for an outcome before looking for it; ask if all is silent."""
         if not symptom.told:
             return self.ask(symptom.call)
         said = told(self.run, outcome=symptom.told)

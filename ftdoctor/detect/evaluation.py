@@ -538,7 +538,9 @@ def no_better_than_base(run: Run, *, margin: float) -> Observation:
         falls = any(w in found.series.name.lower() for w in LOWER_IS_BETTER)
         gain = base_value - last if falls else last - base_value
         better = better or gain > margin * abs(base_value)
-        texts.append(f"{found.label} ends at {number(last)}, the base model has {number(base_value)}")
+        texts.append(
+            f"{found.label} ends at {number(last)}, the base model has {number(base_value)}"
+        )
     text = "; ".join(texts[:2])
     if better:
         return absent(text, compared[0][2])

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from ftdoctor.detect import absent, detector, present, unobservable
@@ -153,6 +154,17 @@ def scan(texts: Sequence[Text], patterns: Sequence[str]) -> dict[str, list[int]]
 
     ValueError if a pattern is not RE2 syntax.
     """
+    together = _compiled(tuple(patterns))
+    found: dict[str, list[int]] = {p: [] for p in patterns}
+    for index, text in enumerate(texts):
+        for which in together.Match(_searched(text.text)) or ():
+            found[patterns[which]].append(index)
+    return found
+
+
+@lru_cache(maxsize=16)
+def _compiled(patterns: tuple[str, ...]) -> Any:
+    """Return the patterns as one RE2 set: the same for every run, and dear to make."""
     import re2
 
     options = re2.Options()
@@ -165,11 +177,7 @@ def scan(texts: Sequence[Text], patterns: Sequence[str]) -> dict[str, list[int]]
         except re2.error as error:
             raise ValueError(f"not a pattern that RE2 takes: {pattern!r}: {error}") from error
     together.Compile()
-    found: dict[str, list[int]] = {p: [] for p in patterns}
-    for index, text in enumerate(texts):
-        for which in together.Match(_searched(text.text)) or ():
-            found[patterns[which]].append(index)
-    return found
+    return together
 
 
 def _searched(text: str) -> str:

@@ -7,7 +7,15 @@ here asks for its level. A logged reward is a mean of few samples: thirds are co
 from __future__ import annotations
 
 from ftdoctor.detect import absent, detector, present, stats, unobservable
-from ftdoctor.detect.points import Points, curve, fact_number, kind_of, number, points
+from ftdoctor.detect.points import (
+    Points,
+    curve,
+    fact_number,
+    kind_of,
+    number,
+    points,
+    setting_number,
+)
 from ftdoctor.model import Observation, Run, Span
 
 REWARDS = ("reward", "objective/scores", "objective/rlhf_reward", "rewards/mean", "score")
@@ -435,3 +443,24 @@ def ranking_loss_at_chance(run: Run, *, minimum: int = 10) -> Observation:
         if abs(end - chance) < 0.08 * chance and abs(start - chance) < 0.15 * chance:
             return present(f"{text}, next to {words}", found.fact(-1), curves=("loss",))
     return absent(text, found.fact(-1))
+
+
+@detector("rl.groups_split_batch")
+def groups_split_batch(run: Run) -> Observation:
+    """Find a number of completions per prompt that does not divide the rows of a step."""
+    group = setting_number(run, "num_generations")
+    rows = setting_number(run, "per_device_train_batch_size")
+    if group is None or rows is None or group[0] < 2:
+        return unobservable("group or batch size is not known", "training configuration")
+    accumulation = setting_number(run, "gradient_accumulation_steps")
+    size = rows[0] * (accumulation[0] if accumulation else 1)
+    text = f"{group[0]:g} completions per prompt, {size:g} rows per process and step"
+    if size % group[0] == 0:
+        return absent(text, group[1])
+    world = run.fact("environment.world_size") or run.fact("environment.gpu_count")
+    if world is None or not isinstance(world.value, int):
+        return unobservable(f"{text}; the number of processes is not known", "stdout log")
+    text += f", {world.value} processes"
+    if size * world.value % group[0] == 0:
+        return absent(text, group[1])
+    return present(f"{text}: groups are split", group[1], rows[1])

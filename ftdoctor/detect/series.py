@@ -461,13 +461,17 @@ def first_above_ln_of(
     metric: str = "loss",
     sizes: tuple[str, ...],
     margin: float = 0.5,
+    smallest: int = 2,
     kinds: tuple[str, ...] = (),
 ) -> Observation:
-    """Find a first value above ln(n) + `margin`: worse than a uniform guess among n."""
+    """Find a first value above ln(n) + `margin`: worse than a uniform guess among n.
+
+    An n below `smallest` is not judged: every foreign word is worse than a guess among few.
+    """
     found = curve(run, metric, kinds=kinds)
     if isinstance(found, Observation):
         return found
-    known = [f for s in sizes if (f := fact_number(run, s)) is not None and f[0] >= 2]
+    known = [f for s in sizes if (f := fact_number(run, s)) is not None and f[0] >= smallest]
     if not known:
         return unobservable(f"no file gives {sizes[0]}", "config.json")
     size, fact = max(known, key=lambda k: k[0])

@@ -70,7 +70,7 @@ Tested = tuple[str, float, bool]  # what was found, probability by chance, wheth
 def _lengths(ours: pl.DataFrame, theirs: pl.DataFrame, split: str, least: float) -> Tested:
     from scipy.stats import ks_2samp
 
-    own, other = (rows["prompt"].str.len_chars().to_numpy() for rows in (ours, theirs))
+    own, other = (rows["prompt"].str.len_chars().to_list() for rows in (ours, theirs))
     result = ks_2samp(own, other)
     text = (
         f"The median {split} prompt has {_median(other):,.0f} characters, the training prompt "

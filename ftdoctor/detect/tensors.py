@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
 
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.facts import witness
 from ftdoctor.model import ArtifactState, Fact, Observation, Run, Where
 
+if TYPE_CHECKING:
+    import polars as pl
+
 WEIGHT_KINDS = ("safetensors", "gguf", "torch-weights")
 WEIGHTS = "weight files"
 ADAPTER = "adapter_model.safetensors"
 STEP = re.compile(r"(?:^|/)checkpoint-(\d+)(?:/|$)")
+
+# What config.json calls a number type, and what the header of a safetensors file calls it.
+FLOATS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 def said(text: str, fact: Fact) -> str:
@@ -261,3 +268,48 @@ def quantised_merge(run: Run) -> Observation:
     file, name = str(marks["file"][0]), str(marks["name"][0])
     fact = Fact("weights.quantised", name, Where(file, tensor=name))
     return present(f"`{file}` holds {marks.height} bitsandbytes tensors (`{name}`)", fact)
+
+
+@detector("tensors.dtype_differs")
+def dtype_differs(run: Run) -> Observation:
+    """Find full weights stored mostly in another float type than config.json beside them names."""
+    stated = run.fact("model.dtype")
+    wanted = FLOATS.get(str(stated.value).removeprefix("torch.")) if stated else None
+    if stated is None or wanted is None:
+        return unobservable("config.json names no number type", "config.json")
+    floats = _full_weights_beside(run, stated)
+    floats = floats.filter(floats["dtype"].str.to_uppercase().is_in(list(FLOATS.values())))
+    if floats.is_empty():
+        return unobservable("No full weights lie beside config.json", WEIGHTS)
+    sizes: dict[str, int] = {}
+    for kind, size in zip(floats["dtype"], floats["nbytes"], strict=True):
+        sizes[kind.upper()] = sizes.get(kind.upper(), 0) + (size or 0)
+    most = max(sizes, key=lambda kind: (sizes[kind], kind))
+    if most == wanted:
+        return absent(f"The weights are {most}, as config.json says", stated)
+    held = Fact("weights.dtype", most, Where(str(floats["file"][0])))
+    return present(f"config.json says {stated.value}, the weights are mostly {most}", stated, held)
+
+
+@detector("tensors.quantisation_left")
+def quantisation_left(run: Run) -> Observation:
+    """Find a config.json that calls weights quantised which are 16- or 32-bit floats throughout."""
+    stated = run.fact("model.quantization_config")
+    if stated is None or not stated.value:
+        if run.fact("model.type") is None:
+            return unobservable("No config.json was read", "config.json")
+        return absent("config.json names no quantisation")
+    own = _full_weights_beside(run, stated)
+    if own.is_empty():
+        return unobservable("No full weights lie beside config.json", WEIGHTS)
+    if own["dtype"].str.to_uppercase().is_in(list(FLOATS.values())).all():
+        return present("config.json names a quantisation, the weights are plain floats", stated)
+    return absent("The weights are quantised, as config.json says", stated)
+
+
+def _full_weights_beside(run: Run, fact: Fact) -> pl.DataFrame:
+    """Return the tensors of safetensors files, adapters left out, in the folder of a fact."""
+    folder = fact.where.path.rpartition("/")[0]
+    files = run.tensors["file"]
+    beside = files.str.extract(r"^(.*)/[^/]*$").fill_null("") == folder
+    return run.tensors.filter(beside & ~files.str.contains(r"(?i)adapter|\.gguf$"))

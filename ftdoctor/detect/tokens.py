@@ -616,3 +616,24 @@ def _beyond_family(run: Run) -> Fact | None:
         if new:
             return Fact("tokenizer.new_tokens", new[:10], fact.where)
     return None
+
+
+# Class defaults of eos_token_id (transformers: configuration_phi.py, configuration_gpt_neox.py,
+# configuration_llama4.py).
+CLASS_EOS = {"phi": 2, "gpt_neox": 2, "llama4_text": 2}
+
+
+@detector("tokens.class_default_end")
+def class_default_end(run: Run) -> Observation:
+    """Find a config.json without end token whose class then takes another than the tokenizer's."""
+    kind, own = run.fact("model.type"), run.fact("tokenizer.eos_id")
+    if kind is None or own is None or not isinstance(own.value, int):
+        return unobservable("Model type and end token are not both known", "config.json", TOKENIZER)
+    stated = run.fact("model.eos_token_id") or run.fact("generation.eos_token_id")
+    if stated is not None and stated.value is not None:
+        return absent("The model's files name an end token", stated)
+    default = CLASS_EOS.get(str(kind.value))
+    if default is None or default == own.value:
+        return absent(f"The class of `{kind.value}` brings no other end token", kind)
+    said = f"No file names an end token: `{kind.value}` takes {default}, not {own.value}"
+    return present(said, kind, own)

@@ -154,6 +154,7 @@ def still_falling(
 ) -> Observation:
     """Find a loss that fell over the last tenth by `share` and twice its own error.
 
+    Of short logs a longer part is taken, eight rows or a quarter, for the sake of the error.
     Absent if the learning rate was near 0 by then: more steps would not have helped.
     """
     import numpy as np
@@ -161,7 +162,7 @@ def still_falling(
     found = curve(run, metric, minimum=20, kinds=kinds)
     if isinstance(found, Observation):
         return found
-    size = max(3, len(found) // 10)
+    size = max(len(found) // 10, min(8, len(found) // 4))
     end, before = found.values[-size:], found.values[-2 * size : -size]
     last, earlier = float(np.median(end)), float(np.median(before))
     error = 1.25 * stats.noise(found.values[-4 * size :]) * math.sqrt(2 / size)

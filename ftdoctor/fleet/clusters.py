@@ -99,7 +99,7 @@ class Fleet:
 
 def fleet_of(rows: Sequence[Row]) -> Fleet:
     """Group the rows; clusters with the most runs first."""
-    failed = [row for row in rows if row.failed]
+    failed = weeks_of(row for row in rows if row.failed)
     by_cause = _grouped(rows, lambda row: row.cause)
     found, tests = markers(rows, {cause: members for cause, members in by_cause.items() if cause})
     clusters = [
@@ -125,9 +125,7 @@ def _grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[R
     return groups
 
 
-def _cluster(
-    cause: str, rows: list[Row], failed: Sequence[Row], found: tuple[Marker, ...]
-) -> Cluster:
+def _cluster(cause: str, rows: list[Row], failed: Weeks, found: tuple[Marker, ...]) -> Cluster:
     fix, share = Counter(row.fix for row in rows).most_common(1)[0]
     costs = [row.cost_lost for row in rows if row.cost_lost is not None]
     return Cluster(
@@ -196,20 +194,27 @@ def _alike(one: frozenset[str], other: frozenset[str]) -> bool:
 # --- over time ----------------------------------------------------------------------------------
 
 
-def trend(rows: Sequence[Row], failed: Sequence[Row]) -> Trend:
+Weeks = Counter[datetime]  # runs by the Monday of their week
+
+
+def weeks_of(rows: Iterable[Row]) -> Weeks:
+    """Count the runs whose time is known by week."""
+    return Counter(_monday(time) for row in rows if (time := row.time) is not None)
+
+
+def trend(rows: Sequence[Row], failed: Weeks) -> Trend:
     """Count runs per week up to the fleet's last failed run, and compare the last weeks' share."""
     times = sorted(time for row in rows if (time := row.time) is not None)
-    every = sorted(time for row in failed if (time := row.time) is not None)
-    if not times or not every:
+    if not times or not failed:
         return Trend((), None, None)
-    last = _monday(every[-1])
+    last = max(failed)
     weeks = [last - timedelta(weeks=back) for back in reversed(range(WEEKS))]
-    own, all_failed = Counter(map(_monday, times)), Counter(map(_monday, every))
+    own = weeks_of(rows)
     drawn = tuple((week.strftime("%Y-%m-%d"), own[week]) for week in weeks)
     late, early = weeks[-COMPARED:], weeks[-2 * COMPARED : -COMPARED]
     now, before = sum(own[w] for w in late), sum(own[w] for w in early)
-    rest_now = sum(all_failed[w] for w in late) - now
-    rest_before = sum(all_failed[w] for w in early) - before
+    rest_now = sum(failed[w] for w in late) - now
+    rest_before = sum(failed[w] for w in early) - before
     if now + before == 0 or now + rest_now == 0 or before + rest_before == 0:
         return Trend(drawn, times[0], times[-1])
     p = two_sided(now, rest_now, before, rest_before)

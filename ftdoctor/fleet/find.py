@@ -22,7 +22,7 @@ from ftdoctor.places import PACKED_NAMES, REMOTE, TAR_NAMES, ZIP_NAMES
 from ftdoctor.read.source import Source
 
 LIST_LIMIT = 64 << 20  # bytes of a list of paths
-OWN = re.compile(r"ftdoctor-.+\.(?:html|jsonl|csv|parquet|lock)|ftdoctor-reports")  # our own output
+OWN = re.compile(r"ftdoctor-.+\.(?:html|jsonl|csv|parquet)|ftdoctor-reports")  # our own output
 LOOKED_INTO = 30  # files of one folder that are opened to see whether they are of a run
 # Levels of evidence: data alone, a script or settings, files that a run made.
 NOTHING, DATA, RECIPE, MADE = range(4)

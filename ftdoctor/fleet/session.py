@@ -19,6 +19,7 @@ from ftdoctor.fleet.record import Ask, Limits, Place, Record
 from ftdoctor.fleet.rows import CSV, PARQUET, Row, write_tables
 from ftdoctor.fleet.store import LOG, Store
 from ftdoctor.output import file_stem, write_whole
+from ftdoctor.redact import Redactor
 from ftdoctor.triage import triage
 
 PAGE = "ftdoctor-triage.html"
@@ -184,9 +185,10 @@ def _write(outcome: Outcome, plan: Plan) -> None:
     from ftdoctor import __version__
     from ftdoctor.render.fleet import Told, render_fleet
 
+    clean = Redactor().clean  # a root may be an address with a password in it
     told = Told(
-        roots=plan.roots,
-        command=plan.command,
+        roots=tuple(clean(root) for root in plan.roots),
+        command=clean(plan.command),
         versions={"ftdoctor": __version__},
         signature_digest=plan.ask.digest[:12],
         causes=plan.causes,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,6 @@ from ftdoctor.fleet.record import Ask, Limits, Place, Record
 from ftdoctor.fleet.rows import Row, row_of
 
 LOG = "ftdoctor-triage.jsonl"
-LOCK = "ftdoctor-triage.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class Store:
         self.superseded = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(folder / LOCK)
+            self._lock = _locked(folder)
             self._stream: IO[bytes] = self.path.open("ab")
         except OSError as error:
             raise FtdoctorError(
@@ -54,9 +52,8 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self._stream.close()
-        with contextlib.suppress(OSError):
-            (self.folder / LOCK).unlink()
-        self._lock.close()
+        if self._lock >= 0:
+            os.close(self._lock)
 
     def _load(self) -> None:
         """Take the lines of an earlier triage; one that is no record is cut off or passed over."""
@@ -169,18 +166,21 @@ def _made_by(diagnosis: Mapping[str, Any]) -> tuple[str, str]:
     return str(diagnosis.get("signature_digest", "")), str(versions.get("ftdoctor", ""))
 
 
-def _locked(path: Path) -> IO[str]:
-    """Return the lock file, held until it is closed; OSError if another triage holds it."""
-    stream = path.open("w")
+def _locked(folder: Path) -> int:
+    """Return a handle of the folder that holds its lock until it is closed.
+
+    The folder itself is locked: a lock file would be one more output, and unlinking it is a race.
+    """
     try:
         import fcntl
     except ImportError:  # no such locks on Windows
-        return stream
+        return -1
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        stream.close()
+        os.close(handle)
         raise FtdoctorError(
-            f"another triage writes into {path.parent}; wait for it, or choose a folder with -o"
+            f"another triage writes into {folder}; wait for it, or choose a folder with -o"
         ) from None
-    return stream
+    return handle

@@ -67,25 +67,27 @@ class _Printed:
 def read_console(source: Source) -> Reading:
     """Read any text that a training process printed.
 
-    All metric rows are taken. Of other lines the first 2,000, the last 5,000 and up to 20,000 that
-    may tell of trouble are kept; `taken` says how many were not.
+    All metric rows are taken, of a log above 16 MB some thousands (see `thin.keep`). Of other lines
+    the first 2,000, the last 5,000 and up to 20,000 that may tell of trouble are kept; `taken` says
+    how many were not.
     """
-    log = _Log(source.path)
+    middle = source.size > logtext.WHOLE
+    log = _Log(source.path, sampled=middle)
     previous = b""
     for number, raw in logtext.raw_fragments(source):
         if raw == previous and log.repeat():
             continue
         previous = raw
         log.feed(logtext.clean(raw, number))
-    middle = source.size > logtext.WHOLE
     return log.reading("; the middle searched for rows and trouble only" if middle else "")
 
 
 class _Log:
     """Reads fragments in order; holds what was found so far."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, sampled: bool = False) -> None:
         self._path = path
+        self._sampled = sampled
         self._store = _Lines()
         self._mark = marker()
         self._tracebacks = Tracebacks()
@@ -264,6 +266,8 @@ class _Log:
         for trace in self._tracebacks.finish():
             self._traceback(trace)
         self._settle_loose()
+        if self._sampled:
+            _place_sampled(self._rows)
         metrics = tuple(_place_rows(self._rows, self._header, self._final_epoch()))
         events = _place_events(self._events, metrics)
         facts = [*self._header.found(), *self._progress(events)]
@@ -345,6 +349,13 @@ def _place_rows(
             logtext.time_of(printed.text),
             printed.row.split,
         )
+
+
+def _place_sampled(rows: Iterable[_Printed]) -> None:
+    """Take the steps from the bars: of a long log not all rows are here to be counted."""
+    for printed in rows:
+        if printed.row.step is None and printed.step is None and printed.bar:
+            printed.step = printed.bar[0]
 
 
 def _place_events(events: list[Event], metrics: tuple[MetricRow, ...]) -> tuple[Event, ...]:

@@ -73,7 +73,9 @@ def derive(parts: RunParts) -> None:
 def _tell_example(parts: RunParts) -> None:
     """Add `data.example`: one training row token by token, for people to look at."""
     trained = _Trained(parts)
-    rows = parts.data.filter(split="train").head(LOOKED_AT).to_dicts() if len(parts.data) else []
+    if parts.data is None or parts.data.is_empty():
+        return
+    rows = parts.data.filter(split="train").head(LOOKED_AT).to_dicts()
     pad, eos = _value(parts, "tokenizer.pad_token"), trained.eos
     settings = {
         "completion_only_loss": _value(parts, "completion_only_loss"),

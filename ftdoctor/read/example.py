@@ -121,8 +121,8 @@ def _of_ids(record: Mapping[str, Any], tokenizer: Tokenizer, eos: str) -> list[d
     tokens = []
     for place, number in enumerate(ids):
         text = tokenizer.decode([number], skip_special_tokens=False)
-        known = isinstance(labels, list) and place < len(labels)
-        label = labels[place] != MASKED if known else None
+        known = labels if isinstance(labels, list) and place < len(labels) else None
+        label = known[place] != MASKED if known else None
         tokens.append(_token(text, label, text in special, text == eos, turn=text in special))
     return tokens
 

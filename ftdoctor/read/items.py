@@ -129,9 +129,10 @@ def read_one(found: Found) -> Reading:
 
 
 def reader_named(name: str) -> Reader:
-    """Return the reader "module:function" below `ftdoctor.read`."""
+    """Return the reader "module:function" below `ftdoctor.read`, or elsewhere if dotted."""
     module, _, function = name.partition(":")
-    reader: Reader = getattr(importlib.import_module(f"ftdoctor.read.{module}"), function)
+    full = module if "." in module else f"ftdoctor.read.{module}"
+    reader: Reader = getattr(importlib.import_module(full), function)
     return reader
 
 

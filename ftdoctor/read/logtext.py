@@ -53,6 +53,7 @@ _LOSS = re.compile(
     rb"loss(?<![A-Za-z0-9_]loss)['\"]?\s*[:=]\s*['\"]?"
     rb"([-+]?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|nan|inf))\b[^\r\n]*"
 )
+_STEP = re.compile(rb"(?i)step|iter")
 _QUOTES = b"'\""
 _TROUBLED = re.compile(rb"(?i)warn|error|fatal|critical")
 _COUNT = re.compile(r"^(?:[\w ().-]{0,60}: )?\d+(?:it|\s?examples|\s?tokens) \[[^\]]*\]")
@@ -179,7 +180,7 @@ def _without_rows(block: bytes, share: float) -> bytes:
     import numpy as np
 
     found = list(_LOSS.finditer(block))
-    if len(found) <= thin.ROWS * share:
+    if len(found) <= thin.ROWS * share or not _tell_steps(block, found[0]):
         return block
     column = np.array([match[1] for match in found]).astype(np.float64)
     kept = thin.keep([column], None, len(found), share=share).tolist()
@@ -192,6 +193,12 @@ def _without_rows(block: bytes, share: float) -> bytes:
                 parts.append(block[done:at])
                 done = match.end()
     return b"".join([*parts, block[done:]])
+
+
+def _tell_steps(block: bytes, row: re.Match[bytes]) -> bool:
+    """Say whether rows tell their step, or bars do: else it comes of counting all rows."""
+    line = block[max(0, row.start() - 80) : row.end()]
+    return b"%|" in block or bool(_STEP.search(line))
 
 
 class _Cursor:

@@ -73,6 +73,12 @@ METRICS: dict[str, str] = {
     "tokens_per_second_per_gpu": "tokens_per_second",
     "tokens/sec": "tokens_per_second",
     "it/sec": "steps_per_second",
+    "system.memory": "host_memory_percent",
+    "system/memory": "host_memory_percent",
+    "system.memory_percent": "host_memory_percent",
+    "ram_percent": "host_memory_percent",
+    "host_memory_gb": "host_memory_gb",
+    "cpu_memory_gb": "host_memory_gb",
     # as printed by hand-written trainers, litgpt, mlx-lm
     "loss train": "loss",
     "loss/train": "loss",

@@ -64,7 +64,7 @@ def numbers(record: Mapping[str, Any], prefix: str = "", depth: int = 3) -> dict
     """Return the numeric leaves of a record; names of nested ones are joined by a slash."""
     found: dict[str, float] = {}
     for key, value in record.items():
-        if isinstance(value, Mapping) and depth > 0:
+        if isinstance(value, dict) and depth > 0:
             found.update(numbers(value, f"{prefix}{key}/", depth - 1))
             continue
         as_number = number(value)

@@ -61,7 +61,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row of a training or evaluation file, parsed; `line` from 1 (or the index in an array)."""
+    """One row of a training or evaluation file, parsed; `line` from 1 (or index in an array)."""
 
     value: Any
     line: int

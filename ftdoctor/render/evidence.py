@@ -20,9 +20,9 @@ from ftdoctor.model import (
 from ftdoctor.render import text as words
 
 ROWS = 8  # evidence rows of one sign in a card; the rest is summed up in one row
-UNSEEN_ROWS = 4
+UNSEEN_ROWS = 3
 SOURCES = 3
-EXPLAINED = 0.3  # decibans; less than this is not worth a row
+NOISE = 0.5  # decibans; findings of less share one row
 CHAIN = 6
 CARDS = 7
 QUOTES = 4
@@ -43,7 +43,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One piece of evidence: sign ▲ ▼ ○ with its word, sentence, weight in words, sources."""
+    """One piece of evidence: sign ▲ ▼ ○ with its word, sentence, weight in words, sources.
+
+    `need` is the file that would show it, `ruled_out` what was looked for and not found.
+    """
 
     sign: str
     word: str
@@ -53,6 +56,7 @@ class Row:
     sources: tuple[Source, ...] = ()
     more: int = 0
     need: str = ""
+    ruled_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,33 +139,56 @@ def rows(d: Diagnosis, cause: RankedCause) -> list[Row]:
 
 
 def _signed_rows(weighed: Sequence[Weighed]) -> list[Row]:
-    found = [_signed_row(*pair) for pair in weighed[:ROWS]]
-    rest = weighed[ROWS:]
+    """Return a row per finding, those of equal words together, the smallest summed up in one."""
+    alike: dict[tuple[str, bool, State], list[Weighed]] = {}
+    for weight, finding in weighed:
+        alike.setdefault((told(finding), weight.role == "risk", finding.state), []).append(
+            (weight, finding)
+        )
+    groups = sorted(alike.values(), key=lambda group: -abs(_sum(group)))
+    large = [group for group in groups[:ROWS] if abs(_sum(group)) >= NOISE]
+    found = [_signed_row(group) for group in large]
+    rest = [pair for group in groups[len(large) :] for pair in group]
     if rest:
-        total = sum(w.decibans for w, _ in rest)
-        summed = f"{words.plural(len(rest), 'smaller finding')} together"
-        found.append(replace(found[-1], text=summed, weight=words.signed(total), sources=()))
+        summed = f"{words.plural(len(rest), 'smaller finding')}{' together' if rest[1:] else ''}"
+        found.append(_row_of(_sum(rest), rest[0][0].role, summed))
     return found
 
 
-def _signed_row(weight: Weight, finding: Finding) -> Row:
-    sources, more = sources_of(finding.facts)
-    sign, word, tone = ("▲", "for", "bad") if weight.decibans >= 0 else ("▼", "against", "ok")
-    if weight.role == "risk":
-        word = "risk" if weight.decibans >= 0 else "less risk"
-    return Row(sign, word, tone, told(finding), words.signed(weight.decibans), sources, more)
+def _sum(weighed: Sequence[Weighed]) -> float:
+    return sum(weight.decibans for weight, _ in weighed)
+
+
+def _row_of(decibans: float, role: str, text: str) -> Row:
+    sign, word, tone = ("▲", "for", "bad") if decibans >= 0 else ("▼", "against", "ok")
+    if role == "risk":
+        word = "risk" if decibans >= 0 else "less risk"
+    return Row(sign, word, tone, text, words.signed(decibans))
+
+
+def _signed_row(group: Sequence[Weighed]) -> Row:
+    weight, finding = group[0]
+    facts = [fact for _, found in group for fact in found.facts]
+    sources, more = sources_of(facts)
+    row = _row_of(_sum(group), weight.role, told(finding))
+    ruled_out = [f.title for _, f in group if f.state is State.ABSENT and f.title]
+    return replace(row, sources=sources, more=more, ruled_out=tuple(dict.fromkeys(ruled_out)))
 
 
 def told(finding: Finding) -> str:
     """Return what was seen as a sentence; a name such as `grad_norm` keeps its small letter."""
-    text = finding.text or finding.title
+    return capital(finding.text or finding.title)
+
+
+def capital(text: str) -> str:
+    """Return a sentence with its first letter large, unless it begins with a name in code."""
     return text[:1].upper() + text[1:] if text.partition(" ")[0].isalpha() else text
 
 
 def _explained_rows(d: Diagnosis, cause: RankedCause, explained: Sequence[Weighed]) -> list[Row]:
     """Sum up in one row what evidence on other causes does to this one."""
     total = sum(w.decibans for w, _ in explained)
-    if abs(total) < EXPLAINED:
+    if abs(total) < NOISE:
         return []
     seen = [_lower(f.title) for w, f in explained if f.state is State.PRESENT]
     titles = words.listed([*seen[:2], *([f"{len(seen) - 2} more"] if len(seen) > 2 else [])])
@@ -218,11 +245,15 @@ def quotes_of(findings: Iterable[Finding]) -> list[Quote]:
     facts = [fact for finding in findings for fact in finding.facts]
     long = [f for f in facts if isinstance(f.value, str) and (" " in f.value or "\n" in f.value)]
     short = [f for f in facts if f not in long and _inline(f)]
-    found = [
-        Quote(str(f.where), words.last_lines(f.value if f in long else _inline(f),
-                                             QUOTE_LINES, QUOTE_WIDTH))
-        for f in (*long, *short)
-    ]  # fmt: skip
+    found = [Quote(str(f.where), words.last_lines(f.value, QUOTE_LINES, QUOTE_WIDTH)) for f in long]
+    told = list(dict.fromkeys((str(f.where), _inline(f)) for f in short))[:QUOTES]
+    if told:
+        width = max(len(place) for place, _ in told)
+        lines = "\n".join(f"{words.clean(place):<{width}}  {text}" for place, text in told)
+        found = [
+            *list(dict.fromkeys(found))[: QUOTES - 1],
+            Quote("", words.last_lines(lines, QUOTES, QUOTE_WIDTH)),
+        ]
     return list(dict.fromkeys(found))[:QUOTES]
 
 

@@ -137,9 +137,13 @@ def marker_name(marker: Marker) -> str:
 def odds(marker: Marker) -> str:
     """Return `odds ratio 52 (95% interval 18 to 150), false discovery rate 0.2%`."""
     rate = "<0.1%" if marker.q < 0.001 else f"{marker.q:.1%}"
-    ratio, low, high = (f"{v:,.0f}" if v >= 10 else f"{v:.2g}"
-                        for v in (marker.odds, marker.low, marker.high))  # fmt: skip
+    ratio, low, high = map(_two_digits, (marker.odds, marker.low, marker.high))
     return f"odds ratio {ratio} (95% interval {low} to {high}), false discovery rate {rate}"
+
+
+def _two_digits(value: float) -> str:
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
 
 
 def draft_command(group: Group) -> str:

@@ -128,6 +128,7 @@ def environment(limit: int = 4000) -> Environment:
     made.filters.update(
         prose=lambda text: _prose(tidy(str(text))),
         paragraphs=lambda text: _paragraphs(tidy(str(text))),
+        capital=lambda text: evidence.capital(str(text)),
         line=lambda text: words.one_line(str(text), min(limit, 300)),
         code_lines=words.code_lines,
         percent=words.percent,

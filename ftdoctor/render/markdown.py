@@ -169,7 +169,7 @@ def _quotes(d: Diagnosis) -> str:
     likely = [c for c in d.causes[:2] if c.probability >= words.POSSIBLE]
     findings = [f for c in likely for _, f in evidence.supporting(d, c)]
     blocks = [
-        f"From {code(quote.place)}:\n\n{fence(quote.text)}"
+        (f"From {code(quote.place)}:\n\n" if quote.place else "") + fence(quote.text)
         for quote in evidence.quotes_of(findings)
     ]
     return "\n\n".join(["**What the files say**", *blocks]) if blocks else ""

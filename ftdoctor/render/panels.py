@@ -24,10 +24,15 @@ from ftdoctor.render import text as words
 from ftdoctor.render.evidence import supporting
 
 TOKENS = 220
-BARS = 24
+BARS = 16
 LABELS = 14
 TABLE = 30
 PRICE = "--price-per-device-hour"
+# What a finding rests on if a panel shows it: names of its facts, the stages of the cause.
+_FACTS = {
+    "lengths": frozenset({"data.n_tokens", "data.truncated", "max_length"}),
+    "labels": frozenset({"data.labels", "data.label_counts", "data.label"}),
+}
 _STAGES = {"tokens": ("tokenizer", "template"), "lengths": (), "labels": (), "cost": ()}
 
 
@@ -78,7 +83,10 @@ def proves(d: Diagnosis, panel: Panel, cause: RankedCause) -> bool:
     told = panel.data.get("proves")
     if isinstance(told, list | tuple):
         return any(f.symptom in told for _, f in supporting(d, cause))
-    return cause.stage in _STAGES.get(panel.kind, ())
+    named = {fact.name for _, f in supporting(d, cause)[:1] for fact in f.facts}
+    return bool(named & _FACTS.get(panel.kind, frozenset())) or cause.stage in _STAGES.get(
+        panel.kind, ()
+    )
 
 
 def _tokens(panel: Panel) -> View:
@@ -188,7 +196,10 @@ def cost_sentence(data: Mapping[str, Any]) -> str:
     """Return what the run used, and what of it came after the onset; "" without device hours."""
     if "device_hours" not in data:
         return ""
-    used = f"{words.number(data['device_hours'])} device hours"
+    hours = float(data["device_hours"])
+    used = f"{words.number(hours)} device hours"
+    if hours < 0.5:
+        used = f"{words.duration(hours * 3600)} of a device"
     tokens, estimate = data.get("tokens"), data.get("tokens_estimated")
     if tokens or estimate:
         used += f" and {'' if tokens else 'about '}{int(tokens or estimate or 0):,} tokens"

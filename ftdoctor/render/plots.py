@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ftdoctor.model import Curve, Diagnosis, Finding, RankedCause, Span, State
 from ftdoctor.render import text as words
 from ftdoctor.render.evidence import supporting
+from ftdoctor.schedule import INTENDED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +45,7 @@ TITLES = {
     "eval/loss": "evaluation loss",
     "grad_norm": "gradient norm",
     "learning_rate": "learning rate",
+    INTENDED: "as the schedule asks (wide, grey)",
     "reward": "mean reward",
     "kl": "KL from the reference model",
     "entropy": "entropy of the policy",
@@ -160,7 +162,11 @@ def _evaluation_first(names: Iterable[str]) -> list[str]:
 
 def _figure_with(name: str, drawable: dict[str, Curve]) -> Figures:
     if name in TRAINING:
-        return Figures("training", tuple((n,) for n in TRAINING if n in drawable))
+        panels = [(n,) for n in TRAINING if n in drawable]
+        asked = [INTENDED] if INTENDED in drawable else []
+        return Figures(
+            "training", tuple((*asked, *p) if p == ("learning_rate",) else p for p in panels)
+        )
     if name in REINFORCEMENT:
         return Figures("reinforcement", tuple((n,) for n in REINFORCEMENT if n in drawable))
     trained = name.partition("/")[2] if name.startswith("eval/") else ""
@@ -177,8 +183,10 @@ def mark_of(d: Diagnosis) -> Mark | None:
     )
     dated = [f for f in findings if f.span is not None]
     span: Span | None = (top.span if top else None) or (dated[0].span if dated else None)
-    if span is None:
-        return None
+    first = min((min(c.steps) for c in curves_of(d).values()), default=-1)
+    last = max((max(c.steps) for c in curves_of(d).values()), default=span.step + 1 if span else 0)
+    if span is None or (span.until is None and not first < span.step < last):
+        return None  # what holds from first to last needs no line, and shading it all hides it
     titles = [f.title for f in dated if f.span is not None and f.span.step == span.step]
     told = titles[0] if titles else (top.title if top else "it begins here")
     return Mark(span.step, span.until, words.one_line(f"step {span.step:,}: {told}", 110))
@@ -188,7 +196,7 @@ def draw(d: Diagnosis, figures: Figures) -> Plot:
     """Draw one plot in both sizes; the same diagnosis gives the same bytes."""
     curves = curves_of(d)
     mark = mark_of(d)
-    shown = [curves[name] for panel in figures.panels for name in panel]
+    shown = [curves[n] for panel in figures.panels for n in panel if n != INTENDED]
     label = _label(figures, curves, mark)
     return Plot(
         key=figures.key,
@@ -205,7 +213,9 @@ def draw(d: Diagnosis, figures: Figures) -> Plot:
 
 
 def _label(figures: Figures, curves: dict[str, Curve], mark: Mark | None) -> str:
-    told = [_story(curves[name], mark) for panel in figures.panels for name in panel]
+    told = [
+        _story(curves[name], mark) for panel in figures.panels for name in panel if name != INTENDED
+    ]
     onset = [f"Marked: {mark.text}."] if mark else []
     return words.clip(" ".join([*told, *onset]), 700)
 
@@ -332,7 +342,10 @@ def _panel(
     """Draw the curves of one panel, then write beside them where the least is hidden."""
     log = _log_scaled(curves)
     _value_axis(axes, curves, log=log)
-    title = " and ".join(_title(key_of(c)) for c in curves) + (" (log scale)" if log else "")
+    told_names = [_title(key_of(c)) for c in curves]
+    if curves[0].name == INTENDED:
+        told_names.reverse()
+    title = " and ".join(told_names) + (" (log scale)" if log else "")
     axes.set_title(title, loc="left", fontsize=10.5, color=INK, pad=5)
     if mark is not None:
         _draw_mark(axes, mark)
@@ -341,7 +354,7 @@ def _panel(
     paper = Paper(axes, _trace(axes, drawn))
     if told and mark is not None:
         _write_mark(paper, mark, size)
-    if len(curves) > 1:
+    if len(curves) > 1 and curves[0].name != INTENDED:
         _write_best(paper, curves[-1])
         for curve, color in zip(curves, (MUTED, SERIES), strict=True):
             _write_name(paper, curve, color)
@@ -356,7 +369,7 @@ def _log_scaled(curves: Sequence[Curve]) -> bool:
         return named and bool(values) and values[-1] > 5 * values[0]
     if all(c.name in LOG_SCALED for c in curves):
         return values[-1] > 5 * values[0]
-    return "learning_rate" not in {c.name for c in curves} and (
+    return not {"learning_rate", INTENDED} & {c.name for c in curves} and (
         values[-1] > SPREAD * values[len(values) // 2]
     )
 
@@ -441,8 +454,9 @@ def _draw_curve(axes: Axes, curve: Curve, size: Size, color: str) -> list[tuple[
         xs.append(step)
         ys.append(value if math.isfinite(value) else math.nan)
     few = sum(math.isfinite(y) for y in ys) <= MARKED
-    axes.plot(xs, ys, color=color, linewidth=1.4, marker="o" if few else "", markersize=2.6,
-              solid_capstyle="round")  # fmt: skip
+    wide = curve.name == INTENDED
+    axes.plot(xs, ys, color=color, linewidth=4 if wide else 1.4, solid_capstyle="round",
+              marker="o" if few and not wide else "", markersize=2.6)  # fmt: skip
     return [(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
 
 
@@ -596,8 +610,9 @@ def _write_name(paper: Paper, curve: Curve, color: str) -> None:
 
 def _around(x: float, y: float) -> list[Place]:
     return [
-        (x + (0.015 if across == "left" else -0.015), y + (0.06 if up == "bottom" else -0.06),
+        (x + (0.015 if across == "left" else -0.015), y + (gap if up == "bottom" else -gap),
          across, up)
+        for gap in (0.06, 0.16)
         for up in ("bottom", "top")
         for across in ("right", "left")
     ]  # fmt: skip

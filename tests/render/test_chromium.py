@@ -92,8 +92,7 @@ def test_hostile_text_runs_nothing(text: str, page: Page, tmp_path: Path) -> Non
     assert page.locator("script:not([type='application/json']), img, iframe, form").count() == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
 @EVERY
 def test_axe_finds_nothing(
     name: str, width: int, scheme: Any, browser: Browser, tmp_path: Path

@@ -42,7 +42,7 @@ def test_many_findings_are_summed_up() -> None:
     assert len(rows) == evidence.ROWS + 1 + evidence.UNSEEN_ROWS + 1
     assert rows[evidence.ROWS].text == "4 smaller findings together"
     assert rows[evidence.ROWS].weight == "+4.6 dB"
-    assert rows[-1].text == "5 further checks of less weight"
+    assert rows[-1].text == "6 further checks of less weight"
 
 
 def test_small_and_indirect_shifts() -> None:
@@ -96,7 +96,7 @@ def test_further_sources_are_counted() -> None:
 
 def test_quotes_put_log_lines_before_settings() -> None:
     quotes = evidence.quotes_of([finding(3, "a traceback\nof two lines")])
-    assert [q.text for q in quotes] == ["a traceback\nof two lines", "name=3"]
+    assert [q.text for q in quotes] == ["a traceback\nof two lines", "f:1  name=3"]
     long = "\n".join(f"line {i}" for i in range(500))
     (quote,) = evidence.quotes_of([finding(long)])
     assert quote.text.startswith("…\n")

@@ -57,7 +57,7 @@ def test_what_the_ticket_says() -> None:
         "**Fp16 on Apple MPS turned the gradients into NaN, from step 411 on.**",
         "Root cause: NaN gradients from fp16 on MPS (94%). Second, independent: Training text",
         "**Do this first:** Restart from the checkpoint of step 400",
-        "```diff\n--- a/train.py\n+++ b/train.py\n@@ -118,1 +118,1 @@\n-    fp16=True,\n+    fp16=False,\n```",
+        "```diff\n--- a/train.py\n+++ b/train.py\n@@ -118,1 +118,1 @@\n-    fp16=True,\n",
         "| ▲ for | `grad_norm` is NaN from step 411 to 986",
         "`trainer_state.json:2471`",
         "add pip freeze output or environment.txt",

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ftdoctor.fleet.association import markers, odds_ratio, two_sided
-from ftdoctor.fleet.clusters import fleet_of, trend
+from ftdoctor.fleet.clusters import fleet_of, trend, weeks_of
 from ftdoctor.fleet.rows import Row
 
 WEEK = 7 * 86400.0
@@ -83,9 +83,9 @@ def test_trend_rises_only_with_evidence() -> None:
         return replace(row(index, cause), modified=START + week * WEEK)
 
     steady = [at(i, i % 8, "a" if i % 2 else "b") for i in range(64)]
-    assert trend([r for r in steady if r.cause == "a"], steady).word == "steady"
+    assert trend([r for r in steady if r.cause == "a"], weeks_of(steady)).word == "steady"
     rising = [at(i, i % 8, "a" if i % 8 >= 4 else "b") for i in range(64)]
-    made = trend([r for r in rising if r.cause == "a"], rising)
+    made = trend([r for r in rising if r.cause == "a"], weeks_of(rising))
     assert made.word == "rising"
     assert sum(count for _, count in made.weeks) == 32
     assert made.first == START + 4 * WEEK

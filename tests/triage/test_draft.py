@@ -50,8 +50,23 @@ def test_shared_known_symptoms_alone_make_a_cause(tmp_path: Path, make_run: Make
     path = tmp_path / "draft.yaml"
     path.write_text(made.text)
     library = load((path,), check_calls=True)
-    assert "loss-drops-to-zero" in library.causes["all-is-zero"].shows
+    assert "loss-collapse-to-zero" in library.causes["all-is-zero"].shows
     assert not [f for f in failures(library) if str(path) in f]
+
+
+def test_the_command_takes_several_runs_after_from(
+    tmp_path: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from ftdoctor.cli import app
+
+    bad = [str(make_run(f"bad-{n}", log=FAULT.format(n=n))) for n in (3, 17)]
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["signatures", "new", "--from", *bad, "--id", "frobnicator"])
+    assert done.exit_code == 0, done.output
+    assert "2 runs share" in done.output
+    assert CliRunner().invoke(app, ["signatures", "check", "frobnicator.yaml"]).exit_code == 0
 
 
 def test_runs_that_share_nothing_are_refused(make_run: MakeRun) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from ftdoctor.fleet.examine import examine
 from ftdoctor.fleet.find import find_runs
 from ftdoctor.fleet.guard import Child, ChildError, close_all
 from ftdoctor.fleet.record import Ask, Limits, Place, Record
@@ -93,6 +94,27 @@ def test_what_is_no_run_is_unreadable_with_the_reason(tmp_path: Path) -> None:
         found = records([Place(str(tmp_path / "empty")), Place(str(tmp_path / "gone"))], executor)
     assert found["empty"].kind == found["gone"].kind == "unreadable"
     assert "no such file" in found["gone"].reason
+
+
+def test_a_touched_run_is_known_by_its_content(make_run: MakeRun) -> None:
+    folder = make_run("a", log="{'loss': 1.0}\n")
+    (folder / ".git").mkdir()  # passed over, and part of the digest
+    [place] = find_runs([str(folder)])
+    first = examine(place, Ask())
+    assert examine(place, Ask(), first.input_digest).reuse
+    (folder / "train.log").write_text("{'loss': 2.0}\n")
+    assert not examine(place, Ask(), first.input_digest).reuse
+
+
+def test_a_remote_prefix_is_diagnosed_through_fsspec(make_run: MakeRun) -> None:
+    pytest.importorskip("fsspec")
+    roots = [f"file://{make_run('a').parent}"]
+    make_run("b")
+    places = list(find_runs(roots))
+    assert all(place.path.startswith("file://") for place in places)
+    with local_pool(1) as executor:
+        found = records(places, executor)
+    assert {name: r.kind for name, r in found.items()} == {"a": "healthy", "b": "healthy"}
 
 
 def test_a_worker_with_other_signatures_refuses(make_run: MakeRun) -> None:
