@@ -89,7 +89,8 @@ class Traceback:
 class Log:
     """The console text of one run, and which lines each pattern was found in so far.
 
-    `earlier` are logs of starts before the one that trained; `known` are the patterns by which
+    `earlier` are logs of starts before the one that trained; the lines of an excerpt with
+    omissions are not `ordered`; `known` are the patterns by which
     signatures know a message, `fatal` those of them that end a run.
     """
 
@@ -97,6 +98,7 @@ class Log:
     tracebacks: list[Traceback]
     progress: dict[str, int]
     earlier: frozenset[str] = frozenset()
+    ordered: bool = True
     hits: dict[str, list[int]] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
     fatal: set[str] = field(default_factory=set)
@@ -110,6 +112,8 @@ class Log:
 
     def survived(self, text: Text) -> bool:
         """Say whether training is known to have gone on, or begun anew, after this line."""
+        if not self.ordered:
+            return False
         return text.path in self.earlier or 0 < text.line < self.progress.get(text.path, 0)
 
 
@@ -124,7 +128,8 @@ def log_of(run: Run) -> Log:
     texts = list(_texts(run))
     progress = _progress(run)
     earlier = earlier_starts({*progress, *(text.path for text in texts)}, progress)
-    log = Log(texts, list(_tracebacks(texts)), progress, earlier)
+    ordered = run.fact("run.excerpt") is None or not any(t.text.startswith("...") for t in texts)
+    log = Log(texts, list(_tracebacks(texts)), progress, earlier, ordered)
     _kept[id(run)] = (weakref.ref(run), log)
     while len(_kept) > KEPT:
         _kept.popitem(last=False)

@@ -35,7 +35,8 @@ def loss_scale_falls(
 ) -> Observation:
     """Find a dynamic loss scale that ends at `to` or below, or that fell `at_least` times.
 
-    DeepSpeed logs the scale only when a step overflows, so its rows are the overflows.
+    DeepSpeed logs the scale only when a step overflows, so its rows are the overflows. PyTorch's
+    and apex's scale has no floor: below 1 it fell there by one overflow after the other.
     """
     scale = curve(run, "loss_scale")
     if isinstance(scale, Observation):
@@ -44,7 +45,7 @@ def loss_scale_falls(
     falls = int((values[1:] < values[:-1]).sum())
     first, last = float(values[0]), float(values[-1])
     text = f"the loss scale falls {falls} times, from {number(first)} to {number(last)}"
-    ended = to is not None and float(values.max()) > 16 and last <= to
+    ended = to is not None and last <= to and (float(values.max()) > 16 or last < 1)
     often = at_least is not None and falls >= at_least
     if not ended and not often:
         return absent(text, scale.fact(-1))

@@ -145,15 +145,22 @@ def curve(
     *,
     minimum: int = 1,
     kinds: Sequence[str] = (),
+    exact: bool = False,
 ) -> Points | Observation:
     """Return the finite points of a metric, or why it cannot be judged.
 
     `kinds`: the kinds of run in which the question makes sense; an unknown kind counts as sft.
+    `exact`: the question is after one exact value, so that a quoted row can answer it.
     """
     found = points_of_kind(run, metric, split, kinds=kinds)
     if isinstance(found, Observation):
         return found
-    return long_enough(found.finite, minimum)
+    return long_enough(found.finite, rows_needed(run, minimum) if exact else minimum)
+
+
+def rows_needed(run: Run, minimum: int) -> int:
+    """Return how many rows an exact value needs: of an excerpt one, it was chosen to show it."""
+    return 1 if run.fact("run.excerpt") is not None else minimum
 
 
 def points_of_kind(

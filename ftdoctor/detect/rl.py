@@ -14,6 +14,7 @@ from ftdoctor.detect.points import (
     kind_of,
     number,
     points,
+    rows_needed,
     setting_number,
 )
 from ftdoctor.model import Observation, Run, Span
@@ -142,6 +143,7 @@ def groups_without_variance(run: Run, *, above: float = 0.8, minimum: int = 10) 
     """
     import numpy as np
 
+    minimum = rows_needed(run, minimum)
     for name, turned in (("frac_reward_zero_std", False), ("frac_mixed", True)):
         found = points(run, name)
         if found is not None and len(found.finite) >= minimum:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+EXACT = 1e-6  # width of a band that means one value (judgement)
 Part = Literal[
     "first", "first-tenth", "first-fifth", "first-half", "whole",
     "last-half", "last-third", "last-fifth", "last-tenth", "last",
@@ -300,7 +301,8 @@ def mostly(
 
     `skip_ends` leaves out the first and last row, where schedules are at 0 in healthy runs.
     """
-    found = curve(run, metric, split, minimum=minimum, kinds=kinds)
+    exact = above is not None and below is not None and below - above < EXACT
+    found = curve(run, metric, split, minimum=minimum, kinds=kinds, exact=exact)
     if isinstance(found, Observation):
         return found
     values = stats.part(found.values, part)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ftdoctor.model import Fact, Where
+from ftdoctor.read.excerpt import is_excerpt, printed_tokenizer, told_facts
 
 if TYPE_CHECKING:
     from ftdoctor.read.assemble import RunParts
@@ -66,11 +67,21 @@ REWARD_METRICS = {
 def conclude(parts: RunParts, curves: Curves, items: Sequence[Item]) -> None:
     """Add run.trainer, run.kind, progress.* and model.family where the files let them be known."""
     names = {point.name for point in curves.points}
+    if is_excerpt(curves.points, items):
+        parts.add("run.excerpt", True, Where(items[0].artifact.path))
+        _add_all(parts, told_facts(items[0]))
+    if "tokenizer.eos_token" not in parts.facts:
+        _add_all(parts, printed_tokenizer(items))
     _put_aside_last(parts, {path for path, _ in curves.aside})
     _progress(parts, curves.points)
     _trainer(parts, items)
     _kind(parts, names)
     _family(parts)
+
+
+def _add_all(parts: RunParts, facts: Iterable[Fact]) -> None:
+    for fact in facts:
+        parts.add(fact.name, fact.value, fact.where)
 
 
 def _put_first(parts: RunParts, name: str, value: Any, where: Where) -> None:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from statistics import median
 
 from ftdoctor.model import ArtifactState, Fact, Where
-from ftdoctor.read import headers, logtext
+from ftdoctor.read import excerpt, headers, logtext
 from ftdoctor.read.logtext import Bar, Fragment
 from ftdoctor.read.marks import INTEREST_MARK, ROW_MARK, STATEMENT_MARK, event_kind, marker
 from ftdoctor.read.reading import Event, Line, MetricRow, Reading
@@ -72,7 +72,7 @@ def read_console(source: Source) -> Reading:
     how many were not.
     """
     middle = source.size > logtext.WHOLE
-    log = _Log(source.path, sampled=middle)
+    log = _Log(source.path, sampled=middle, short=source.size <= excerpt.MOST_BYTES)
     previous = b""
     for number, raw in logtext.raw_fragments(source):
         if raw == previous and log.repeat():
@@ -85,9 +85,10 @@ def read_console(source: Source) -> Reading:
 class _Log:
     """Reads fragments in order; holds what was found so far."""
 
-    def __init__(self, path: str, *, sampled: bool = False) -> None:
+    def __init__(self, path: str, *, sampled: bool = False, short: bool = False) -> None:
         self._path = path
         self._sampled = sampled
+        self._short = short
         self._store = _Lines()
         self._mark = marker()
         self._tracebacks = Tracebacks()
@@ -299,9 +300,11 @@ class _Log:
 
     def _settle_loose(self) -> None:
         """Accept rows without a position if their form repeats; give the others back as lines."""
+        chosen = self._short and not self._rows  # of a short text someone chose the lines
         for group in self._loose.values():
             watched = [name for name in group[0].row.values if WATCHED.search(name)]
-            if len(group) >= LOOSE_TIMES and not all(map(_OF_A_RUN.search, watched)):
+            enough = len(group) >= (1 if chosen else LOOSE_TIMES)
+            if enough and not all(map(_OF_A_RUN.search, watched)):
                 self._rows += group
             else:
                 for printed in group:

@@ -50,23 +50,31 @@ WATCHED = re.compile(
 # --- dictionaries -----------------------------------------------------------------------------
 
 _DICT = re.compile(r"\{\s*['\"][^{}]*\}")
+# The log was cut within the row, or someone quoted a part of it: `'loss': 0.0, 'grad_norm': nan`.
+_CUT_DICT = re.compile(r"(?:\{\s*|^\W*)['\"][^'\"{}:]+['\"]\s*:[^{}]*$")
 _ITEM = re.compile(
     r"['\"]([^'\"]+)['\"]\s*:\s*(?:'([^']*)'|\"([^\"]*)\"|([^,{}\[\]()]+(?:\([^()]*\))?))"
 )
 _PAIR_KEY = "global_step/max_steps"  # ms-swift
 _STEP_KEYS = ("global_step", "step", "current_steps", "iteration", "iter")
 _PLANNED_KEYS = ("max_steps", "total_steps")
+_QUOTED = re.compile(r"\W*['\"]\w[^'\"]*['\"]\s*:")
 FINAL = "train_runtime"
 
 
 def dict_row(text: str) -> Row | None:
-    """Parse `{'loss': 1.2, ..., 'epoch': 0.5}` as transformers 4.x and 5.x (quoted) print it."""
-    found = _DICT.search(text)
+    """Parse `{'loss': 1.2, ..., 'epoch': 0.5}` as transformers 4.x and 5.x (quoted) print it.
+
+    A row whose end was cut off counts; one whose beginning is gone too is loose.
+    """
+    found = _DICT.search(text) or _CUT_DICT.search(text)
     if not found:
         return None
+    cut = found.group().startswith("{") and not found.group().endswith("}")
     raw = {m[1]: next(part for part in m.groups()[1:] if part is not None)
-           for m in _ITEM.finditer(found.group())}  # fmt: skip
-    values = {key: value for key, item in raw.items() if (value := parse_number(item)) is not None}
+           for m in _ITEM.finditer(found.group())
+           if not (cut and m.end() == len(found.group()))}  # fmt: skip
+    values = {key: value for key, item in raw.items() if (value := _number(item)) is not None}
     if not any(key == FINAL or key.startswith("eval_") or WATCHED.search(key) for key in values):
         return None
     if len(values) < max(1, len(raw) // 2):
@@ -83,8 +91,15 @@ def dict_row(text: str) -> Row | None:
         planned=place.planned,
         epoch=epoch if epoch is not None else place.epoch,
         epochs=place.epochs,
+        loose="{" not in text and place.step is None and epoch is None,
         final=FINAL in values,
     )
+
+
+def _number(item: str) -> float | None:
+    """Parse the value of an item; words may follow it where the end of the row is gone."""
+    value = parse_number(item)
+    return parse_number(item.split(maxsplit=1)[0]) if value is None and item.strip() else value
 
 
 def _take_whole(values: dict[str, float], keys: tuple[str, ...], other: int | None) -> int | None:
@@ -101,7 +116,10 @@ _TAG = re.compile(
 )
 _NOTHING = re.compile(r"[\w/]+\s*[:=]\s*(?:n/a|N/A|None)\b")
 _LEVEL = re.compile(r"^.{0,120}?(?:\b(?:INFO|DEBUG|WARNING|NOTICE|PROGRESS)\b[\]:|\s>-]*|>> )")
-_STAMP = re.compile(r"^\s*\[?\d{4}-\d\d-\d\d[T _]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?Z?\]?\s*[:|-]?\s*")
+_STAMP = re.compile(  # `DLL ... PARAMETER` is NVIDIA's DLLogger
+    r"^\s*(?:DLL )?\[?\d{4}-\d\d-\d\d[T _]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?Z?\]?\s*[:|-]?\s*"
+    r"(?:PARAMETER )?"
+)
 _COUNTER = re.compile(
     r"(?P<pre>^|[|,;\[\](){}:>—\t/-]|\s\s|(?<=\d)\s|\b(?:at|after|for|of)\s)\s*"
     r"(?:(?i:train|training|global|current|optimi[sz]er)\s+)*"
@@ -293,7 +311,7 @@ def parse_row(text: str) -> Row | None:
     """Return the metric row that a cleaned line of text holds, None if it holds none."""
     if "{" in text:
         return dict_row(text)
-    return special_row(text) or pair_row(text)
+    return special_row(text) or pair_row(text) or (dict_row(text) if _QUOTED.match(text) else None)
 
 
 def postfix_values(text: str) -> dict[str, float]:
