@@ -9,24 +9,39 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, wraps
 from importlib.metadata import entry_points
 from typing import Any
 
-from ftdoctor.model import Fact, Observation, Span, State
+from ftdoctor.model import Fact, Observation, Run, Span, State
 
 Detector = Callable[..., Observation]
 _registry: dict[str, Detector] = {}
 
 
-def detector(name: str) -> Callable[[Detector], Detector]:
-    """Register a function `(run, *, parameters) -> Observation` under `module.verb`."""
+def detector(name: str, *, of_text: bool = False) -> Callable[[Detector], Detector]:
+    """Register a function `(run, *, parameters) -> Observation` under `module.verb`.
+
+    `of_text`: the question makes sense only for a model that writes text; for a classifier the
+    answer is unobservable.
+    """
 
     def register(function: Detector) -> Detector:
-        _registry[name] = function
-        return function
+        _registry[name] = _for_writers(function) if of_text else function
+        return _registry[name]
 
     return register
+
+
+def _for_writers(function: Detector) -> Detector:
+    @wraps(function)
+    def asked(run: Run, **parameters: Any) -> Observation:
+        kind = run.fact("run.kind")
+        if kind is not None and kind.value == "classification":
+            return unobservable("A classifier writes no text")
+        return function(run, **parameters)
+
+    return asked
 
 
 @cache

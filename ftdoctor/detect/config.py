@@ -191,6 +191,9 @@ def invalid_number(run: Run) -> Observation:
     """Find numbers that no training can work with: zero or negative, or a share above one."""
     wrong = [f for name in _LEAST for f in run.settings.get(name, ())[:1] if _is_invalid(f)]
     wrong += _endless_epochs(run)
+    if wrong and run.series("loss") is not None:
+        # A default that the script replaces or does not come to, such as a LoRA rank of 0 for none.
+        return absent(f"`{wrong[0].name}` {shown(wrong[0].value)}, but training went on", *wrong)
     if wrong:
         listed = ", ".join(f"`{f.name}` {shown(f.value)} ({f.where})" for f in wrong[:4])
         return present(f"{listed} cannot be trained with", *wrong)

@@ -8,6 +8,7 @@ from typing import Literal
 from ftdoctor.detect import absent, detector, present, stats, unobservable
 from ftdoctor.detect.points import (
     EVAL_FILES,
+    LIKELIHOOD,
     TRAIN_FILES,
     Points,
     curve,
@@ -414,8 +415,8 @@ def gap_grows(run: Run, *, ratio: float = 1.5, minimum: int = 4) -> Observation:
 
 @detector("evaluation.both_tiny")
 def both_tiny(run: Run, *, below: float = 0.02) -> Observation:
-    """Find training and evaluation losses that both end below `below`."""
-    train = curve(run, "loss", minimum=5)
+    """Find training and evaluation losses that both end below `below`; not a classifier's."""
+    train = curve(run, "loss", minimum=5, kinds=LIKELIHOOD)
     if isinstance(train, Observation):
         return train
     found = eval_losses(run)

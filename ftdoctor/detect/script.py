@@ -111,7 +111,7 @@ def _row_formats(run: Run) -> tuple[set[str], tuple[Fact, ...]]:
     return most, tuple(first[name] for name in sorted(most))
 
 
-@detector("script.formats_differ")
+@detector("script.formats_differ", of_text=True)
 def formats_differ(run: Run, *, side: Literal["probe", "test"]) -> Observation:
     """Find prompts of the test side in another format than training: no format in common.
 
@@ -150,7 +150,7 @@ def _at(facts: tuple[Fact, ...]) -> str:
     return f" ({facts[0].where})" if facts else ""
 
 
-@detector("script.closers_differ")
+@detector("script.closers_differ", of_text=True)
 def closers_differ(run: Run, *, side: Literal["probe", "test"]) -> Observation:
     """Find that training closes the user's turn with another stop token than the test, or none."""
     ours = _closers(run, "train")
@@ -209,7 +209,7 @@ def _stops(run: Run) -> set[str]:
     return found
 
 
-@detector("script.foreign_stop")
+@detector("script.foreign_stop", of_text=True)
 def foreign_stop(run: Run) -> Observation:
     """Find a stop text in the training text that is no stop token of this model.
 
@@ -238,7 +238,7 @@ def foreign_stop(run: Run) -> Observation:
     )
 
 
-@detector("script.answer_without_stop")
+@detector("script.answer_without_stop", of_text=True)
 def answer_without_stop(run: Run) -> Observation:
     """Find training text whose answer ends without any stop text while nothing else appends one.
 
@@ -266,7 +266,7 @@ def answer_without_stop(run: Run) -> Observation:
     return present(f"the training text ends {shown(end)} without a stop token", *prompts)
 
 
-@detector("script.unclosed_turn")
+@detector("script.unclosed_turn", of_text=True)
 def unclosed_turn(run: Run) -> Observation:
     """Find training text in the model's own format whose user turn has no closing token."""
     prompts = _closers(run, "train")
@@ -291,7 +291,7 @@ def unclosed_turn(run: Run) -> Observation:
 # --- labels -----------------------------------------------------------------------------------
 
 
-@detector("script.labels_unmasked")
+@detector("script.labels_unmasked", of_text=True)
 def labels_unmasked(run: Run, *, made_by: Literal["script", "collator"]) -> Observation:
     """Find labels that are the input ids, prompts included, on data that has prompts.
 
@@ -335,7 +335,7 @@ def masks_overwritten(run: Run) -> Observation:
     return absent(f"the collator {collators[0].value} keeps the labels", *collators)
 
 
-@detector("script.pads_with_eos")
+@detector("script.pads_with_eos", of_text=True)
 def pads_with_eos(run: Run) -> Observation:
     """Find pad = EOS together with a collator or a line that takes the label of every pad."""
     pads = facts_named(run, "script.train.pad_token")

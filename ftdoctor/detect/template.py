@@ -30,7 +30,7 @@ def template_of(run: Run) -> Fact | None:
     return None
 
 
-@detector("template.missing")
+@detector("template.missing", of_text=True)
 def missing(run: Run) -> Observation:
     """Find a tokenizer whose files hold no chat template anywhere (.jinja, JSON, named ones)."""
     found = template_of(run) or run.fact("tokenizer.named_templates")
@@ -46,7 +46,7 @@ def missing(run: Run) -> Observation:
     return present(f"{read.where.path} and its folder hold no chat template{beside}", read)
 
 
-@detector("template.needed")
+@detector("template.needed", of_text=True)
 def needed(run: Run, *, rendered: bool = False) -> Observation:
     """Find that this run needs the tokenizer's chat template: its rows are conversations.
 
@@ -176,7 +176,7 @@ def _is_lost(what: str) -> pl.Expr:
     return pl.lit(True)
 
 
-@detector("template.header_at_end")
+@detector("template.header_at_end", of_text=True)
 def header_at_end(run: Run, *, above: float) -> Observation:
     """Find training rows that end with an empty answer header (add_generation_prompt=True)."""
     import polars as pl
@@ -226,7 +226,7 @@ def without_generation_tag(run: Run) -> Observation:
     )
 
 
-@detector("template.foreign_name")
+@detector("template.foreign_name", of_text=True)
 def foreign_name(run: Run) -> Observation:
     """Find a template or renderer setting that belongs to another family than the model's."""
     own = family_of(run)
@@ -271,7 +271,7 @@ def _foreign_renderer(run: Run, renderer: Fact) -> Observation:
     return present(f"{said}; recommended: {', '.join(own.renderers)}", *facts)
 
 
-@detector("template.format_foreign")
+@detector("template.format_foreign", of_text=True)
 def format_foreign(run: Run, *, above: float) -> Observation:
     """Find rows in the token format of another family, whose markers are plain text here.
 
@@ -322,7 +322,7 @@ MARKERS = {
 }
 
 
-@detector("template.eval_format_differs")
+@detector("template.eval_format_differs", of_text=True)
 def eval_format_differs(run: Run, *, other: str) -> Observation:
     """Find that another split is written in a format that the training rows do not have."""
     import polars as pl

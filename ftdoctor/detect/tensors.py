@@ -234,7 +234,7 @@ def merge_scaled_by_rank(run: Run, *, tolerance: float) -> Observation:
 # --- heads and formats ------------------------------------------------------------------------
 
 
-@detector("tensors.head_missing")
+@detector("tensors.head_missing", of_text=True)
 def head_missing(run: Run) -> Observation:
     """Find full weights without an output head although config.json says that it is not tied."""
     tied = run.fact("model.tie_word_embeddings")

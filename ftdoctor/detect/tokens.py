@@ -168,7 +168,7 @@ def _answers(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.filter((pl.col("rendered_by") != "text") | pl.col("format").is_not_null())
 
 
-@detector("tokens.eos_missing")
+@detector("tokens.eos_missing", of_text=True)
 def eos_missing(run: Run, *, above: float, sure: bool = True) -> Observation:
     """Find that answers end without any stop token, and that nobody appends one.
 
@@ -234,7 +234,7 @@ def _closes_by_next_turn(run: Run) -> bool:
     return own is not None and own.id in ("glm-4", "chatglm-2-3")
 
 
-@detector("tokens.stop_is_text")
+@detector("tokens.stop_is_text", of_text=True)
 def stop_is_text(run: Run, *, above: float) -> Observation:
     """Find that the text which ends the answers is no single token of this tokenizer."""
     import polars as pl
@@ -260,7 +260,7 @@ def stop_is_text(run: Run, *, above: float) -> Observation:
     return share_of(rows, hits, claim, above=above, fact="data.stop_text", column="stop_text")
 
 
-@detector("tokens.end_differs_from_eos")
+@detector("tokens.end_differs_from_eos", of_text=True)
 def end_differs_from_eos(run: Run, *, above: float) -> Observation:
     """Find that answers end with a turn end that is neither EOS nor a stop token of generation."""
     import polars as pl
@@ -315,7 +315,7 @@ def _texts() -> list[str]:
     return sorted({*own, *table()["end_of_generation"]["value"]}, key=len, reverse=True)
 
 
-@detector("tokens.eos_masked")
+@detector("tokens.eos_masked", of_text=True)
 def eos_masked(run: Run, *, above: float) -> Observation:
     """Find in prepared rows that the end token is there and its label is -100."""
     import polars as pl
@@ -334,7 +334,7 @@ def eos_masked(run: Run, *, above: float) -> Observation:
     )
 
 
-@detector("tokens.pad_is_turn_end")
+@detector("tokens.pad_is_turn_end", of_text=True)
 def pad_is_turn_end(run: Run) -> Observation:
     """Find that the padding token is the token that ends answers (by files or by the script)."""
     pad = run.fact("tokenizer.pad_token")
@@ -542,7 +542,7 @@ def _beside(fact: Fact, rows: Fact) -> bool:
     return fact.where.path.rpartition("/")[0] == rows.where.path.rpartition("/")[0]
 
 
-@detector("tokens.stop_ids_disagree")
+@detector("tokens.stop_ids_disagree", of_text=True)
 def stop_ids_disagree(run: Run) -> Observation:
     """Find that tokenizer and generation_config.json of one folder name different end tokens.
 
@@ -623,7 +623,7 @@ def _beyond_family(run: Run) -> Fact | None:
 CLASS_EOS = {"phi": 2, "gpt_neox": 2, "llama4_text": 2}
 
 
-@detector("tokens.class_default_end")
+@detector("tokens.class_default_end", of_text=True)
 def class_default_end(run: Run) -> Observation:
     """Find a config.json without end token whose class then takes another than the tokenizer's."""
     kind, own = run.fact("model.type"), run.fact("tokenizer.eos_id")
