@@ -483,3 +483,36 @@ def no_own_error(run: Run) -> Observation:
         if id(trace.exception) not in wrappers and not log.survived(trace.exception):
             return absent("A worker printed an exception", trace.exception.fact)
     return present("No worker printed an exception of its own")
+
+
+# --- LoRA matrices that do not fit ------------------------------------------------------------
+
+_LORA_MISMATCH = (
+    r"size mismatch for [\w.]*lora_(?:A|B|embedding_A|embedding_B)\S*: copying a param with shape "
+    r"torch\.Size\(\[[1-9]\d*, [1-9]\d*\]\) from checkpoint, the shape in current model is "
+    r"torch\.Size\(\[[1-9]\d*, [1-9]\d*\]\)"
+)
+_LORA_SHAPES = re.compile(r"lora_(?:embedding_)?([AB])\b.*?\[(\d+), (\d+)\].*?\[(\d+), (\d+)\]")
+
+
+@detector("log.lora_mismatch")
+def lora_mismatch(run: Run, *, in_rank: bool) -> Observation:
+    """Find adapter matrices that did not fit on loading: in their rank, or in the layers' width.
+
+    PEFT stores lora_A as rank x inputs and lora_B as outputs x rank.
+    """
+    if not has_text(run):
+        return unobservable("There is no console output", LOG)
+    log = log_of(run)
+    found = [t for t in log.find([_LORA_MISMATCH]) if not log.survived(t)]
+    for text in found:
+        shapes = _LORA_SHAPES.search(text.text)
+        if shapes is None:
+            continue
+        kept, made = (int(shapes[2]), int(shapes[3])), (int(shapes[4]), int(shapes[5]))
+        rank = 0 if shapes[1] == "A" else 1
+        if (kept[rank] != made[rank]) is in_rank:
+            what = "rank" if in_rank else "width"
+            sizes = f"{list(kept)} in the file, {list(made)} in the model"
+            return present(f"{text.path}:{text.line}: the {what} does not fit: {sizes}", text.fact)
+    return absent("No adapter matrix failed to fit in this way", *(t.fact for t in found[:1]))

@@ -375,8 +375,8 @@ def tokens_added_without_resize(run: Run) -> Observation:
 def foreign_adapter(run: Run) -> Observation:
     """Find a test script that loads an adapter or model from elsewhere than training wrote it.
 
-    Only local paths are compared; names of the hub are not. A path inside the run, or below an
-    output folder of training, is this run's own.
+    Only local paths are compared; names of the hub are not, nor the base under an own adapter. A
+    path inside the run, or below an output folder of training, is this run's own.
     """
     loaded = [
         f
@@ -389,6 +389,8 @@ def foreign_adapter(run: Run) -> Observation:
     written = _written(run)
     own = [f for f in loaded if _belongs(run, str(f.value), written)]
     foreign = [f for f in loaded if f not in own]
+    if any(f.name.endswith("adapter_path") for f in own):
+        foreign = [f for f in foreign if f.name.endswith("adapter_path")]  # the rest is the base
     if not foreign:
         return absent(f"{shown(own[0].value)} ({own[0].where}) is this run's own", *own)
     if not written and not _holds_models(run):

@@ -512,9 +512,11 @@ class _Bars:
                 first = self._others.get(bar.desc, (line, bar))[0]
                 self._others[bar.desc] = (first, bar)
             return False
+        # A bar is drawn once more when it is closed, after the traceback that ended the run.
+        moved = self._at.get(bar.of) != bar.at
         self.current = (bar.at, bar.of)
         self._at[bar.of] = bar.at
-        if bar.of == self.main_total or self.main_total is None:
+        if moved and (bar.of == self.main_total or self.main_total is None):
             self.main_line = line
         return True
 
