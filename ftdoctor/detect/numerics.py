@@ -9,7 +9,7 @@ from ftdoctor.detect.points import curve, number, setting_number
 from ftdoctor.model import Observation, Run, Span
 
 LOG = "training log (stdout)"
-TINY_SCALE = 1e-3  # fp16 gradients need some 2**10 and more; less than one scales nothing (judgement)
+TINY_SCALE = 1e-3  # judgement: fp16 gradients need 2**10 and more
 
 
 @detector("numerics.steps_skipped")
