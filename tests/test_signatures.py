@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
 from ftdoctor.library import load
-from ftdoctor.model import Cause, State, Symptom
+from ftdoctor.model import Call, Cause, State, Symptom
 from ftdoctor.selftest import check_cause, check_symptom
 
 LIBRARY = load()
@@ -61,12 +61,14 @@ def test_titles_are_sentences_without_a_stop() -> None:
     assert wrong == []
 
 
+def _referred(call: Call) -> Iterator[str]:
+    for part in call.parts:
+        if part.op == "symptom":
+            yield part.detector
+        yield from _referred(part)
+
+
 def test_every_symptom_bears_on_a_cause() -> None:
     used = {s for c in LIBRARY.causes.values() for s in (*c.shows, *c.risk)}
-    referred = {
-        part.detector
-        for s in LIBRARY.symptoms.values()
-        for part in s.call.parts
-        if part.op == "symptom"
-    }
+    referred = {name for s in LIBRARY.symptoms.values() for name in _referred(s.call)}
     assert sorted(set(LIBRARY.symptoms) - used - referred) == []

@@ -183,20 +183,33 @@ def gguf_vocabulary(run: Run) -> Observation:
 
 @detector("export.gguf_differs")
 def gguf_differs(run: Run, *, of: Literal["chat_template", "eos_token"]) -> Observation:
-    """Find that the GGUF's template or EOS differs from that of the tokenizer training used."""
+    """Find that the GGUF's template or EOS differs from that of the tokenizer training used.
+
+    Templates are compared by what they render. A difference in white space, or with system
+    messages and tools that no training row has, is none.
+    """
     ours, theirs = run.fact(f"tokenizer.{of}"), run.fact(f"gguf.{of}")
     if _gguf_model(run) is None or ours is None or theirs is None:
         return unobservable("Not both the tokenizer files and a GGUF are here", GGUF)
     if of == "eos_token":
         same = str(ours.value) == str(theirs.value)
         text = f"The tokenizer's EOS is {ours.value}, the GGUF's {theirs.value}"
-    else:
-        left, right = format_of(str(ours.value)), format_of(str(theirs.value))
-        if left is None or right is None:
-            return unobservable("A template is of no known format", GGUF)
-        same = left == right
-        text = f"Training used {left[0]}, the GGUF's template writes {right[0]}"
-    return (absent if same else present)(text, theirs, ours)
+        return (absent if same else present)(text, theirs, ours)
+    served = run.fact("template.served")
+    if served is None:
+        return unobservable("The templates were not rendered", GGUF)
+    for told in served.value:
+        if told["kind"] in ("row", "plain", "prompt") and not told["of_space"]:
+            where = "" if told["token"] < 0 else f" from token {told['token']} on"
+            text = (
+                f"On {told['conversation']}{where} training has {told['training']!r}, the GGUF "
+                f"renders {told['serving']!r}"
+            )
+            return present(text, theirs, ours)
+    if not served.value:
+        return absent("The GGUF's template renders the same tokens as training's", theirs, ours)
+    kinds = ", ".join(dict.fromkeys(told["conversation"] for told in served.value))
+    return absent(f"The templates differ in little: {kinds}", theirs, ours)
 
 
 # general.file_type of 2 bits and less; Q2_K has 2.6 bits per weight and more

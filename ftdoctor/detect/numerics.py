@@ -9,6 +9,7 @@ from ftdoctor.detect.points import curve, number, setting_number
 from ftdoctor.model import Observation, Run, Span
 
 LOG = "training log (stdout)"
+TINY_SCALE = 1e-3  # judgement: fp16 gradients need 2**10 and more
 
 
 @detector("numerics.steps_skipped")
@@ -35,8 +36,9 @@ def loss_scale_falls(
 ) -> Observation:
     """Find a dynamic loss scale that ends at `to` or below, or that fell `at_least` times.
 
-    DeepSpeed logs the scale only when a step overflows, so its rows are the overflows. PyTorch's
-    and apex's scale has no floor: below 1 it fell there by one overflow after the other.
+    A scale that never was above 16 was set by hand, unless it is a tiny fraction of one.
+
+    DeepSpeed logs the scale only when a step overflows, so its rows are the overflows.
     """
     scale = curve(run, "loss_scale")
     if isinstance(scale, Observation):
@@ -45,7 +47,8 @@ def loss_scale_falls(
     falls = int((values[1:] < values[:-1]).sum())
     first, last = float(values[0]), float(values[-1])
     text = f"the loss scale falls {falls} times, from {number(first)} to {number(last)}"
-    ended = to is not None and last <= to and (float(values.max()) > 16 or last < 1)
+    fell = float(values.max()) > 16 or last < TINY_SCALE
+    ended = to is not None and fell and last <= to
     often = at_least is not None and falls >= at_least
     if not ended and not often:
         return absent(text, scale.fact(-1))

@@ -502,3 +502,22 @@ def pair_equal(
     if not equal.all():
         return absent(text)
     return present(text, one.fact(-1), two.fact(-1), curves=(metric, other))
+
+
+@detector("series.parts")
+def parts(run: Run, *, suffix: str, at_least: int) -> Observation:
+    """Find further train metrics whose names end with `suffix`: the metric of that name sums them.
+
+    `train_loss` and `total_loss` are the sum itself under another name.
+    """
+    import polars as pl
+
+    if run.metrics.is_empty():
+        return unobservable("no training log was found", *TRAIN_FILES)
+    names = run.metrics.filter(pl.col("split") == "train")["name"].unique().to_list()
+    sums = {suffix, f"train_{suffix}", f"train/{suffix}", f"total_{suffix}"}
+    found = sorted(n for n in names if n.endswith(suffix) and n not in sums)
+    text = f"{len(found)} further metrics end with {suffix}"
+    if len(found) < at_least:
+        return absent(text)
+    return present(f"{text}: {', '.join(found[:4])}", curves=(suffix,))

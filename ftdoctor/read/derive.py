@@ -22,6 +22,7 @@ from ftdoctor.read.data import hash_of, normalised, rows_of
 from ftdoctor.read.example import LOOKED_AT, example_fact
 from ftdoctor.read.layout import Example, understand
 from ftdoctor.read.prompts import STOP_TEXTS, answer_part, formats_of
+from ftdoctor.read.served import PROBES, Conversation, Side, differences
 from ftdoctor.read.template import Rendered, TemplateProblem, render, syntax_problem
 from ftdoctor.read.tokenizer import TEMPLATE, folder_of, resolve
 
@@ -68,6 +69,7 @@ def derive(parts: RunParts) -> None:
     _count_images(parts)
     parts.data = _frame(parts, splits)
     _tell_example(parts)
+    _tell_served(parts, splits)
 
 
 def _tell_example(parts: RunParts) -> None:
@@ -89,6 +91,57 @@ def _tell_example(parts: RunParts) -> None:
     fact = example_fact(rows, trained.tokenizer, settings, eos, trained.max_length)
     if fact is not None:
         parts.add(fact.name, fact.value, fact.where)
+
+
+def _tell_served(parts: RunParts, splits: Mapping[str, str]) -> None:
+    """Add `template.served`: where the GGUF's template renders other tokens than training's.
+
+    The value lists, per conversation that differs, `kind`, `conversation`, `token`, `training`,
+    `serving` and `of_space`; it is empty if all renderings are equal.
+    """
+    trained = _Trained(parts)
+    gguf = next(iter(parts.facts.get("gguf.chat_template", ())), None)
+    if gguf is None or not isinstance(gguf.value, str) or trained.template is None:
+        return
+    texts = {
+        name: text
+        for name in ("bos_token", "eos_token")
+        if isinstance(text := _value(parts, f"gguf.{name}"), str)
+    }
+    found = differences(
+        Side(trained.template, trained.tokens),
+        Side(gguf.value, {**trained.tokens, **texts}),
+        (*_conversations(parts, splits), *PROBES),
+        trained.tokenizer,
+    )
+    value = [
+        {
+            "kind": d.conversation.kind,
+            "conversation": d.conversation.name,
+            "token": d.token,
+            "training": d.training,
+            "serving": d.serving,
+            "of_space": d.of_space,
+        }
+        for d in found
+    ]
+    parts.add("template.served", value, gguf.where)
+
+
+SERVED_ROWS = 3  # training conversations that are rendered by both templates
+
+
+def _conversations(parts: RunParts, splits: Mapping[str, str]) -> list[Conversation]:
+    """Return the first training conversations."""
+    found: list[Conversation] = []
+    for path in (path for path, split in splits.items() if split == "train"):
+        for record in parts.records.get(path, ())[: 10 * SERVED_ROWS]:
+            example = understand(record.value)
+            if example.messages and not example.images and len(found) < SERVED_ROWS:
+                name = f"training row {path}:{record.line}"
+                messages = _for_template(example)
+                found.append(Conversation("row", name, messages, _tools(example)))
+    return found
 
 
 def _value(parts: RunParts, *names: str) -> Any:
