@@ -286,7 +286,7 @@ def _verdict_of_cause(causes: Sequence[RankedCause], run: Run) -> Verdict:
     top = causes[0]
     clause = (top.verdict or top.title).rstrip(".")
     if top.span is not None and "step" not in clause and _inside(top.span.step, run):
-        clause = f"{clause}, from step {top.span.step:,} on"
+        clause = f"{clause}, from {top.span} on"
     if top.probability >= STATED:
         text = f"{clause[:1].upper()}{clause[1:]}."
     else:
@@ -371,9 +371,9 @@ def _timeline(
     for finding in findings:
         if finding.span and finding.symptom in telling and finding.state is State.PRESENT:
             where = finding.facts[0].where if finding.facts else None
-            moments.append(
-                Moment(finding.span.step, finding.span.time, finding.title, where, "onset")
-            )
+            within = finding.span.within or 0
+            told = finding.title + (f" (± {within:,} steps)" if within > 1 else "")
+            moments.append(Moment(finding.span.step, finding.span.time, told, where, "onset"))
     saved = _checkpoint_before(causes[0], run) if causes else None
     if saved:
         moments.append(Moment(saved, None, "Last checkpoint before the onset", None, "checkpoint"))
