@@ -201,12 +201,12 @@ def _span(ranked: Ranked, findings: Sequence[Finding]) -> Span | None:
 
 
 def _beneath(ranked: tuple[RankedCause, ...], library: Library) -> tuple[RankedCause, ...]:
-    """Put a cause right after the likely cause that leads to it, and say so."""
+    """Put a cause right after the likely cause that leads to it and did not begin after it."""
     likely = {r.id: r for r in ranked if r.probability >= POSSIBLE}
     parent: dict[str, str] = {}
     for r in likely.values():
         for child in library.causes[r.id].leads_to:
-            if child in likely and parent.get(r.id) != child:
+            if child in likely and parent.get(r.id) != child and not _after(r, likely[child]):
                 parent.setdefault(child, r.id)
     ordered: list[RankedCause] = []
 
@@ -229,6 +229,10 @@ def _beneath(ranked: tuple[RankedCause, ...], library: Library) -> tuple[RankedC
     for item in ranked:
         place(item)
     return tuple(ordered)
+
+
+def _after(cause: RankedCause, effect: RankedCause) -> bool:
+    return bool(effect.span and cause.span and effect.span.precedes(cause.span))
 
 
 # --- words ------------------------------------------------------------------------------------
