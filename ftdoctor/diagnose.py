@@ -35,7 +35,7 @@ from ftdoctor.model import (
 from ftdoctor.nextcheck import next_checks
 from ftdoctor.observations import observations
 from ftdoctor.panels import panels
-from ftdoctor.rank import Ranked, Ranking, rank
+from ftdoctor.rank import TROUBLE, Ranked, Ranking, rank
 from ftdoctor.schedule import intended_rate
 from ftdoctor.versions import affected
 
@@ -242,7 +242,7 @@ def _verdict(
     causes: Sequence[RankedCause], ranking: Ranking, findings: Sequence[Finding], run: Run
 ) -> Verdict:
     if causes and causes[0].probability >= POSSIBLE:
-        return _verdict_of_cause(causes, run)
+        return _verdict_of_cause(causes, findings, run)
     if not any(a.state in (ArtifactState.READ, ArtifactState.PARTIAL) for a in run.artifacts):
         reasons = sorted({a.reason for a in run.artifacts if a.reason})
         return Verdict(
@@ -254,11 +254,15 @@ def _verdict(
     checked = len(findings) - unchecked
     by_name = {f.symptom: f for f in findings}
     open_ones = (*ranking.unexplained, *_told(findings))
+    faults = [by_name[s] for s in open_ones if by_name[s].group == TROUBLE]
     if open_ones:
-        strongest = by_name[open_ones[0]]
+        strongest = (faults or [by_name[s] for s in open_ones])[0]
+        said = (
+            "A fault is seen, but its cause is not known" if faults else "No known cause is likely"
+        )
         return Verdict(
             "unknown",
-            f"No known cause is likely. Strongest symptom: {in_sentence(strongest.title)}.",
+            f"{said}. Strongest symptom: {in_sentence(strongest.title)}.",
             lead=strongest.text,
             action="Add the files named under “What could not be checked” and diagnose again.",
         )
@@ -286,7 +290,9 @@ def _told(findings: Sequence[Finding]) -> list[str]:
     ]
 
 
-def _verdict_of_cause(causes: Sequence[RankedCause], run: Run) -> Verdict:
+def _verdict_of_cause(
+    causes: Sequence[RankedCause], findings: Sequence[Finding], run: Run
+) -> Verdict:
     top = causes[0]
     clause = (top.verdict or top.title).rstrip(".")
     if top.span is not None and "step" not in clause and _inside(top.span.step, run):
@@ -300,7 +306,16 @@ def _verdict_of_cause(causes: Sequence[RankedCause], run: Run) -> Verdict:
     lead = f"{_percent(top)} probability that “{top.title}” is a root cause."
     if second:
         lead += f" A second fault is likely too: “{second.title}” ({_percent(second)})."
+    elif top.probability < STATED and (sign := _strongest(top, findings)):
+        lead += f" Strongest symptom: {sign.text.rstrip('.')}."
     return Verdict("cause", text, lead=lead, action=_action(top, run))
+
+
+def _strongest(cause: RankedCause, findings: Sequence[Finding]) -> Finding | None:
+    """Return the finding that speaks most for a cause."""
+    speaking = {w.symptom: w.decibans for w in cause.weights if w.role == "for"}
+    seen = [f for f in findings if f.symptom in speaking and f.state is State.PRESENT]
+    return max(seen, key=lambda f: speaking[f.symptom], default=None)
 
 
 def _percent(cause: RankedCause) -> str:

@@ -49,9 +49,7 @@ def lint(library: Library) -> list[str]:
 
 
 def contradictions(library: Library) -> Iterator[tuple[Cause, Cause, str]]:
-    """Yield the pairs of causes of which one raises a setting, or turns it on, that the other
-    lowers, or turns off, in patch or words.
-    """
+    """Yield pairs of causes of which one raises or turns on what the other lowers or turns off."""
     advice: dict[str, dict[str, list[Cause]]] = defaultdict(lambda: defaultdict(list))
     for cause in library.causes.values():
         for setting, way in sorted(advised(cause)):

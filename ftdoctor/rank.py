@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ftdoctor.model import Cause, Finding, Library, State, Unseen, Weight
+from ftdoctor.model import Cause, Finding, Library, Severity, State, Unseen, Weight
 
 if TYPE_CHECKING:
     import numpy as np
@@ -517,15 +517,21 @@ def _unseen(
     return tuple(sorted(found, key=lambda u: (-u.if_present + u.if_absent, u.symptom)))
 
 
+TROUBLE = "trouble"  # group of the symptoms that say that something is wrong, but not what
 NOTABLE_LEAK = 0.05  # symptoms commoner than this in healthy runs need no explanation
 
 
 def _notable(
     states: Mapping[str, State], library: Library, winners: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return present, rare symptoms that none of the winning causes shows, rarest first."""
+    """Return present, rare symptoms that none of the winning causes shows, rarest first.
+
+    Symptoms of the group TROUBLE, which any fault may show, are accounted for by any grave winner.
+    """
     shown = {s for w in winners for s in library.causes[w].shows}
     shown |= {library.symptoms[s].group for s in shown if library.symptoms[s].group}
+    if any(library.causes[w].severity is not Severity.LOW for w in winners):
+        shown.add(TROUBLE)
     left = [
         s
         for name, s in library.symptoms.items()

@@ -306,6 +306,12 @@ def peaks_at_first_row(run: Run) -> Observation:
     return absent("the learning rate rises at first")
 
 
+def _step_at(rates: Points, place: int) -> float:
+    """Return the larger of the changes of the rate from and to the rows beside one."""
+    beside = rates.values[max(place - 1, 0) : place + 2]
+    return float(abs(beside - rates.values[place]).max())
+
+
 @detector("lr.differs_from_setting")
 def differs_from_setting(run: Run, *, tolerance: float = 0.05) -> Observation:
     """Find a highest logged rate that is not the configured one (after warm-up)."""
@@ -321,10 +327,12 @@ def differs_from_setting(run: Run, *, tolerance: float = 0.05) -> Observation:
     if peak <= 0:
         return unobservable(text, *TRAIN_FILES)
     decayed = peak == rates.values[0] and 0.8 * asked[0] < peak < asked[0]
-    rising = int(rates.values.argmax()) == len(rates) - 1
+    place = int(rates.values.argmax())
+    rising = place == len(rates) - 1
     if decayed or rising or abs(peak / asked[0] - 1) <= tolerance:
         return absent(text)
-    place = int(rates.values.argmax())
+    if peak < asked[0] <= peak + _step_at(rates, place):
+        return absent(f"{text}, which lies between two logged rows")
     return present(text, rates.fact(place), asked[1], curves=("learning_rate",))
 
 

@@ -55,7 +55,9 @@ def change(found: Points, *, rising: bool = True) -> Span | None:
     width = max(LEAST_WINDOW, len(values) // PART_OF_CURVE)
     begin = max(0, left - 1 - width)
     window = slice(begin, left + width)
-    splits = _splits(found.steps[window].astype(float), values[window], left - begin + SMOOTHED // 2)
+    splits = _splits(
+        found.steps[window].astype(float), values[window], left - begin + SMOOTHED // 2
+    )
     if splits is None:
         return None
     first, best, last = (begin + split for split in splits)
