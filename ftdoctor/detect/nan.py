@@ -79,6 +79,15 @@ def manner(run: Run, *, manner: Literal["climb", "sudden", "start"]) -> Observat
     return present(text, *facts, curves=("loss", "grad_norm"), span=span)
 
 
+def before_death(run: Run, found: Points) -> Points:
+    """Return the points of a curve before the run went NaN; all of them if it did not."""
+    moment = _moment_of_death(run)
+    if isinstance(moment, Observation) or moment[1] is None:
+        return found
+    loss, dead = moment
+    return found.pick(found.steps < loss.step(dead))
+
+
 def _moment_of_death(run: Run) -> tuple[Points, int | None] | Observation:
     """Return the curve and the position of its first dead row (None: it did not die).
 

@@ -9,9 +9,11 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from ftdoctor.detect import absent, detector, onset, present, stats, unobservable
+from ftdoctor.detect.nan import before_death
 from ftdoctor.detect.points import (
     Points,
     curve,
+    long_enough,
     number,
     points,
     points_of_kind,
@@ -113,12 +115,15 @@ def diverges(
 ) -> Observation:
     """Find a metric that ends far above the best level it had reached.
 
-    From 15 points: the last fifth is `times` the lowest fifth and 6 noise widths above it; from 5
-    to 14: each of the last three points is twice the minimum.
+    Rows of 0.0 that a loss of NaN leaves behind do not count. From 15 points: the last fifth is
+    `times` the lowest fifth and 6 noise widths above it; from 5 to 14: each of the last three
+    points is twice the minimum.
     """
     import numpy as np
 
     found = curve(run, metric, minimum=5, kinds=kinds)
+    if not isinstance(found, Observation) and metric == "loss":
+        found = long_enough(before_death(run, found), 5)
     if isinstance(found, Observation):
         return found
     values = found.values
