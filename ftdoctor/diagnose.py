@@ -35,7 +35,7 @@ from ftdoctor.model import (
 from ftdoctor.nextcheck import next_checks
 from ftdoctor.observations import observations
 from ftdoctor.panels import panels
-from ftdoctor.rank import Ranked, Ranking, rank
+from ftdoctor.rank import TROUBLE, Ranked, Ranking, rank
 from ftdoctor.schedule import intended_rate
 from ftdoctor.versions import affected
 
@@ -201,12 +201,12 @@ def _span(ranked: Ranked, findings: Sequence[Finding]) -> Span | None:
 
 
 def _beneath(ranked: tuple[RankedCause, ...], library: Library) -> tuple[RankedCause, ...]:
-    """Put a cause right after the likely cause that leads to it, and say so."""
+    """Put a cause right after the likely cause that leads to it and did not begin after it."""
     likely = {r.id: r for r in ranked if r.probability >= POSSIBLE}
     parent: dict[str, str] = {}
     for r in likely.values():
         for child in library.causes[r.id].leads_to:
-            if child in likely and parent.get(r.id) != child:
+            if child in likely and parent.get(r.id) != child and not _after(r, likely[child]):
                 parent.setdefault(child, r.id)
     ordered: list[RankedCause] = []
 
@@ -231,6 +231,10 @@ def _beneath(ranked: tuple[RankedCause, ...], library: Library) -> tuple[RankedC
     return tuple(ordered)
 
 
+def _after(cause: RankedCause, effect: RankedCause) -> bool:
+    return bool(effect.span and cause.span and effect.span.precedes(cause.span))
+
+
 # --- words ------------------------------------------------------------------------------------
 
 
@@ -238,7 +242,7 @@ def _verdict(
     causes: Sequence[RankedCause], ranking: Ranking, findings: Sequence[Finding], run: Run
 ) -> Verdict:
     if causes and causes[0].probability >= POSSIBLE:
-        return _verdict_of_cause(causes, run)
+        return _verdict_of_cause(causes, findings, run)
     if not any(a.state in (ArtifactState.READ, ArtifactState.PARTIAL) for a in run.artifacts):
         reasons = sorted({a.reason for a in run.artifacts if a.reason})
         return Verdict(
@@ -250,11 +254,15 @@ def _verdict(
     checked = len(findings) - unchecked
     by_name = {f.symptom: f for f in findings}
     open_ones = (*ranking.unexplained, *_told(findings))
+    faults = [by_name[s] for s in open_ones if by_name[s].group == TROUBLE]
     if open_ones:
-        strongest = by_name[open_ones[0]]
+        strongest = (faults or [by_name[s] for s in open_ones])[0]
+        said = (
+            "A fault is seen, but its cause is not known" if faults else "No known cause is likely"
+        )
         return Verdict(
             "unknown",
-            f"No known cause is likely. Strongest symptom: {in_sentence(strongest.title)}.",
+            f"{said}. Strongest symptom: {in_sentence(strongest.title)}.",
             lead=strongest.text,
             action="Add the files named under “What could not be checked” and diagnose again.",
         )
@@ -282,11 +290,13 @@ def _told(findings: Sequence[Finding]) -> list[str]:
     ]
 
 
-def _verdict_of_cause(causes: Sequence[RankedCause], run: Run) -> Verdict:
+def _verdict_of_cause(
+    causes: Sequence[RankedCause], findings: Sequence[Finding], run: Run
+) -> Verdict:
     top = causes[0]
     clause = (top.verdict or top.title).rstrip(".")
     if top.span is not None and "step" not in clause and _inside(top.span.step, run):
-        clause = f"{clause}, from step {top.span.step:,} on"
+        clause = f"{clause}, from {top.span} on"
     if top.probability >= STATED:
         text = f"{clause[:1].upper()}{clause[1:]}."
     else:
@@ -296,7 +306,16 @@ def _verdict_of_cause(causes: Sequence[RankedCause], run: Run) -> Verdict:
     lead = f"{_percent(top)} probability that “{top.title}” is a root cause."
     if second:
         lead += f" A second fault is likely too: “{second.title}” ({_percent(second)})."
+    elif top.probability < STATED and (sign := _strongest(top, findings)):
+        lead += f" Strongest symptom: {sign.text.rstrip('.')}."
     return Verdict("cause", text, lead=lead, action=_action(top, run))
+
+
+def _strongest(cause: RankedCause, findings: Sequence[Finding]) -> Finding | None:
+    """Return the finding that speaks most for a cause."""
+    speaking = {w.symptom: w.decibans for w in cause.weights if w.role == "for"}
+    seen = [f for f in findings if f.symptom in speaking and f.state is State.PRESENT]
+    return max(seen, key=lambda f: speaking[f.symptom], default=None)
 
 
 def _percent(cause: RankedCause) -> str:
@@ -371,9 +390,9 @@ def _timeline(
     for finding in findings:
         if finding.span and finding.symptom in telling and finding.state is State.PRESENT:
             where = finding.facts[0].where if finding.facts else None
-            moments.append(
-                Moment(finding.span.step, finding.span.time, finding.title, where, "onset")
-            )
+            within = finding.span.within or 0
+            told = finding.title + (f" (± {within:,} steps)" if within > 1 else "")
+            moments.append(Moment(finding.span.step, finding.span.time, told, where, "onset"))
     saved = _checkpoint_before(causes[0], run) if causes else None
     if saved:
         moments.append(Moment(saved, None, "Last checkpoint before the onset", None, "checkpoint"))

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ftdoctor.errors import FtdoctorError
 from ftdoctor.model import Diagnosis, Library, State
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 ALARM = 0.25  # a cause of severity medium or above beyond this, on a healthy run, is a false alarm
 BINS = 10
 Z95 = 1.959964  # two-sided 95 % of the normal distribution
+RESAMPLED = 500  # bootstrap samples of the runs, for figures that are no shares
+Interval = tuple[float, float]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """All figures of an evaluation."""
+    """All figures of an evaluation; `*_interval` are 95 % of bootstrap samples over the runs."""
 
     first: Rate
     first_three: Rate
@@ -111,6 +115,9 @@ class Scores:
     seconds_median: float
     seconds_most: float
     errors: int
+    reciprocal_rank_interval: Interval = (math.nan, math.nan)
+    brier_interval: Interval = (math.nan, math.nan)
+    calibration_error_interval: Interval = (math.nan, math.nan)
 
 
 def load_labels(labels: Path, runs: Path | None = None) -> list[Label]:
@@ -186,22 +193,50 @@ def score(results: Sequence[Outcome]) -> Scores:
     unclear = [r for r in results if r.label.healthy is None]
     pairs = list(_claims(results))
     reliability = _reliability(pairs)
-    total = sum(n for _, _, n in reliability) or 1
+    ranks = [1 / r.rank if r.rank else 0.0 for r in faulty]
+    of_runs = [claims for r in results if (claims := list(_claims([r])))]
     times = sorted(r.seconds for r in results) or [math.nan]
     return Scores(
         first=rate(sum(r.rank == 1 for r in faulty), len(faulty)),
         first_three=rate(sum(1 <= r.rank <= 3 for r in faulty), len(faulty)),
-        reciprocal_rank=_mean([1 / r.rank if r.rank else 0.0 for r in faulty]),
+        reciprocal_rank=_mean(ranks),
         false_alarms=rate(sum(_alarm(r, ALARM) for r in healthy), len(healthy)),
         unclear_alarms=rate(sum(_alarm(r, 0.5) for r in unclear), len(unclear)),
-        brier=_mean([(p - hit) ** 2 for p, hit in pairs]),
-        calibration_error=sum(abs(p - share) * n for p, share, n in reliability) / total,
+        brier=_brier(pairs),
+        calibration_error=_calibration_error(pairs),
         reliability=reliability,
         confusion=_confusion(faulty),
         seconds_median=times[len(times) // 2],
         seconds_most=times[-1],
         errors=sum(bool(r.error) for r in results),
+        reciprocal_rank_interval=_interval(ranks, _mean),
+        brier_interval=_interval(of_runs, lambda drawn: _brier(_joined(drawn))),
+        calibration_error_interval=_interval(
+            of_runs, lambda drawn: _calibration_error(_joined(drawn))
+        ),
     )
+
+
+def _brier(pairs: Sequence[tuple[float, bool]]) -> float:
+    return _mean([(p - hit) ** 2 for p, hit in pairs])
+
+
+def _calibration_error(pairs: Sequence[tuple[float, bool]]) -> float:
+    table = _reliability(pairs)
+    return sum(abs(p - share) * n for p, share, n in table) / (len(pairs) or 1)
+
+
+def _joined(of_runs: Sequence[Sequence[tuple[float, bool]]]) -> list[tuple[float, bool]]:
+    return [pair for pairs in of_runs for pair in pairs]
+
+
+def _interval(items: Sequence[T], figure: Callable[[Sequence[T]], float]) -> Interval:
+    """Return 95 % of a figure over bootstrap samples of its items (percentiles, one seed)."""
+    if len(items) < 2:
+        return (math.nan, math.nan)
+    draw = random.Random(0)
+    found = sorted(figure(draw.choices(items, k=len(items))) for _ in range(RESAMPLED))
+    return found[round(0.025 * (RESAMPLED - 1))], found[round(0.975 * (RESAMPLED - 1))]
 
 
 def _alarm(outcome: Outcome, limit: float) -> bool:
@@ -227,15 +262,14 @@ def _claims(results: Sequence[Outcome]) -> Iterator[tuple[float, bool]]:
 
 def _reliability(pairs: Sequence[tuple[float, bool]]) -> tuple[tuple[float, float, int], ...]:
     """Return per bin of probability: mean probability, share that is true, count."""
-    table = []
-    for index in range(BINS):
-        low, high = index / BINS, (index + 1) / BINS
-        inside = [(p, h) for p, h in pairs if low <= p < high or (p == 1 and high == 1)]
-        if inside:
-            table.append(
-                (_mean([p for p, _ in inside]), _mean([float(h) for _, h in inside]), len(inside))
-            )
-    return tuple(table)
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
+    for pair in pairs:
+        bins[min(int(pair[0] * BINS), BINS - 1)].append(pair)
+    return tuple(
+        (_mean([p for p, _ in inside]), _mean([float(h) for _, h in inside]), len(inside))
+        for inside in bins
+        if inside
+    )
 
 
 def _confusion(faulty: Sequence[Outcome]) -> tuple[tuple[str, str, int], ...]:
@@ -266,7 +300,7 @@ def rate(hits: int, total: int) -> Rate:
 def to_json(scores: Scores, results: Sequence[Outcome]) -> dict[str, Any]:
     """Return plain data of the figures and of every outcome."""
     return {
-        "scores": {k: _finite(v) for k, v in asdict(scores).items()},
+        "scores": _finite(asdict(scores)),
         "runs": [
             {
                 "id": r.label.id,
@@ -284,26 +318,41 @@ def to_json(scores: Scores, results: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
+    """Return plain data with None for what is no number."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def within(interval: Interval) -> str:
+    """Return an interval as it stands behind a figure, nothing if there is none."""
+    return "" if math.isnan(interval[0]) else f"  ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
 def render_text(scores: Scores, results: Sequence[Outcome]) -> str:
     """Return the figures for a terminal, and every run that was not judged right."""
+    s = scores
     lines = [
         f"right cause first        {scores.first}",
         f"among the first three    {scores.first_three}",
-        f"mean reciprocal rank     {scores.reciprocal_rank:6.3f}",
+        f"mean reciprocal rank     {s.reciprocal_rank:6.3f}{within(s.reciprocal_rank_interval)}",
         f"false alarms on healthy  {scores.false_alarms}",
         f"confident on unclear     {scores.unclear_alarms}",
-        f"Brier score              {scores.brier:6.3f}",
-        f"calibration error        {scores.calibration_error:6.3f}",
+        f"Brier score              {s.brier:6.3f}{within(s.brier_interval)}",
+        f"calibration error        {s.calibration_error:6.3f}"
+        f"{within(s.calibration_error_interval)}",
         f"seconds per run          median {scores.seconds_median:.2f}, "
         f"most {scores.seconds_most:.2f}",
         f"unreadable               {scores.errors}",
         "",
-        "said     true     claims",
+        "said     true, with interval, claims",
     ]
-    lines += [f"{p:7.1%}  {share:7.1%}  {n}" for p, share, n in scores.reliability]
+    lines += [f"{p:7.1%}  {rate(round(share * n), n)}" for p, share, n in scores.reliability]
+    if scores.confusion:
+        lines += ["", "labelled, first said, runs:"]
+        lines += [f"  {labelled}: {first} {n}" for labelled, first, n in scores.confusion]
     wrong = misjudged(results)
     if wrong:
         lines += ["", "not judged as labelled:"]

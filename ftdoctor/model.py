@@ -326,12 +326,28 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where in training it happened: from `step` to `until` (None: to the end of the log)."""
+    """Where in training it happened: from `step` to `until` (None: to the end of the log).
+
+    `within`: it began so many steps before or after `step` at most (95 %); None for a stretch that
+    was looked at, which tells nothing of a beginning.
+    """
 
     step: int
     until: int | None = None
     last_good: int | None = None
     time: float | None = None
+    within: int | None = None
+
+    def precedes(self, other: Span) -> bool:
+        """Say whether this began before the other, whatever the uncertainties of both hide."""
+        if self.within is None or other.within is None:
+            return False
+        return self.step + self.within < other.step - other.within
+
+    def __str__(self) -> str:
+        """Return `step 1,200`, with `± 40` if the beginning is uncertain by more than a step."""
+        uncertain = f" ± {self.within:,}" if self.within is not None and self.within > 1 else ""
+        return f"step {self.step:,}{uncertain}"
 
 
 @dataclass(frozen=True, slots=True)

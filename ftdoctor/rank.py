@@ -11,6 +11,11 @@ Causes whose advice contradicts (`excludes`, in either direction) are never pres
 that hold both have no weight. Where the evidence leaves both likely, the less likely one is held
 below CONTRADICTED and what it loses is counted as "no known cause": advice in two directions helps
 nobody, and the likelier cause has not gained by it.
+
+Order of events: what began before a cause's own work is not its work. A dated symptom whose onset
+lies before the earliest onset of the symptoms that define a cause (sensitivity DEFINING or more),
+beyond the uncertainties of both, is taken out of what that cause shows. Spans without an
+uncertainty are no onsets and prove nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ftdoctor.model import Cause, Finding, Library, State, Unseen, Weight
+from ftdoctor.model import Cause, Finding, Library, Severity, State, Unseen, Weight
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +39,7 @@ MAX_TOGETHER = 5
 PROBABILITY_FLOOR = 0.001  # nothing that was read off a log is more certain than this allows
 CONTRADICTED = 0.25  # of two causes that exclude each other, the less likely one stays below this
 EXPLAINED_AWAY = 5.0  # decibans by which another cause must lower this one before we say so
+DEFINING = 0.8  # sensitivity from which on a symptom tells when its cause set in (judgement)
 SHOWN_WEIGHT = 0.05  # decibans below which a weight is rounding
 
 
@@ -89,6 +95,7 @@ class _Unit:
 def rank(findings: Sequence[Finding], library: Library) -> Ranking:
     """Return the posterior of every candidate cause, given all findings."""
     states = {f.symptom: f.state for f in findings}
+    library = _in_order(library, findings)
     candidates = _candidates(states, library)
     units = _units(states, library, candidates)
     families = [
@@ -102,6 +109,19 @@ def rank(findings: Sequence[Finding], library: Library) -> Ranking:
         unexplained=_notable(states, library, winners),
         splits=_best_splits(s for f in families for s in f.splits),
     )
+
+
+def _in_order(library: Library, findings: Sequence[Finding]) -> Library:
+    """Return the library without what each cause cannot have caused, as it began before it."""
+    spans = {f.symptom: f.span for f in findings if f.state is State.PRESENT and f.span is not None}
+    causes = {}
+    for name, cause in library.causes.items():
+        own = [spans[s] for s, p in cause.shows.items() if p >= DEFINING and s in spans]
+        begin = min(own, key=lambda span: span.step - (span.within or 0), default=None)
+        early = {s for s in cause.shows if begin and s in spans and spans[s].precedes(begin)}
+        shows = {s: p for s, p in cause.shows.items() if s not in early}
+        causes[name] = replace(cause, shows=shows) if early else cause
+    return replace(library, causes=causes)
 
 
 @dataclass(frozen=True)
@@ -497,15 +517,21 @@ def _unseen(
     return tuple(sorted(found, key=lambda u: (-u.if_present + u.if_absent, u.symptom)))
 
 
+TROUBLE = "trouble"  # group of the symptoms that say that something is wrong, but not what
 NOTABLE_LEAK = 0.05  # symptoms commoner than this in healthy runs need no explanation
 
 
 def _notable(
     states: Mapping[str, State], library: Library, winners: Sequence[str]
 ) -> tuple[str, ...]:
-    """Return present, rare symptoms that none of the winning causes shows, rarest first."""
+    """Return present, rare symptoms that none of the winning causes shows, rarest first.
+
+    Symptoms of the group TROUBLE, which any fault may show, are accounted for by any grave winner.
+    """
     shown = {s for w in winners for s in library.causes[w].shows}
     shown |= {library.symptoms[s].group for s in shown if library.symptoms[s].group}
+    if any(library.causes[w].severity is not Severity.LOW for w in winners):
+        shown.add(TROUBLE)
     left = [
         s
         for name, s in library.symptoms.items()

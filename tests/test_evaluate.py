@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -44,6 +45,22 @@ def test_the_figures_are_what_they_are_called() -> None:
     assert scores.brier == pytest.approx(sum(claims) / 4)
     assert scores.confusion == (("lr-too-low", "lr-too-high", 1),)
     assert scores.first.low < 0.5 < scores.first.high
+
+
+def test_figures_that_are_no_shares_have_intervals_over_the_runs() -> None:
+    scores = score([RIGHT, SECOND, CLEAN, ALARM] * 10)
+    for low, value, high in (
+        (scores.reciprocal_rank_interval[0], 0.75, scores.reciprocal_rank_interval[1]),
+        (scores.brier_interval[0], scores.brier, scores.brier_interval[1]),
+    ):
+        assert low < value < high
+    low, high = scores.calibration_error_interval
+    assert 0 <= low < high < 1
+    assert score([RIGHT] * 30).reciprocal_rank_interval == (1.0, 1.0)
+
+
+def test_json_of_nothing_holds_no_nan() -> None:
+    assert json.loads(json.dumps(to_json(score([]), []), allow_nan=False))["runs"] == []
 
 
 def test_nothing_to_score_is_not_an_error() -> None:

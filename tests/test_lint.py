@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ftdoctor.library import load
-from ftdoctor.lint import lint
+from ftdoctor.lint import advised, lint
 from ftdoctor.model import Cause, Library, Symptom
 
 LIBRARY = load()
@@ -54,3 +54,17 @@ def test_a_cause_without_reference_is_found() -> None:
 
 def test_a_long_verdict_is_found() -> None:
     assert "`verdict`" in faults(replace(CAUSE, verdict="word " * 20))
+
+
+def test_opposite_advice_on_one_setting_must_be_excluded() -> None:
+    one, other = LIBRARY.causes["dataloader-bottleneck"], LIBRARY.causes["host-memory-leak"]
+    assert ("dataloader_num_workers", "up") in advised(one)
+    assert ("dataloader_num_workers", "down") in advised(other)
+    open_pair = (replace(one, excludes=()), replace(other, excludes=()))
+    found = lint(replace(LIBRARY, symptoms={}, causes={c.id: c for c in open_pair}))
+    assert any("host-memory-leak, whose advice on dataloader_num_workers" in f for f in found)
+
+
+def test_one_setting_has_one_name_in_all_trainers() -> None:
+    assert ("max_length", "up") in advised(LIBRARY.causes["truncation-cuts-answer"])
+    assert ("learning_rate", "up") in advised(LIBRARY.causes["lr-too-low"])

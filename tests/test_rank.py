@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from ftdoctor.model import Call, Cause, Finding, Library, Severity, State, Symptom
+from ftdoctor.model import Call, Cause, Finding, Library, Severity, Span, State, Symptom
 from ftdoctor.rank import Ranking, rank
 
 P, A, U = State.PRESENT, State.ABSENT, State.UNOBSERVABLE
@@ -182,3 +182,60 @@ def test_many_causes_stay_quick_and_finite() -> None:
     causes = [cause(f"c{i}", {f"s{(i * k) % 60}": 0.8 for k in (1, 3, 7)}) for i in range(120)]
     found = ranking(library(symptoms, causes), {f"s{i}": P for i in range(0, 60, 2)})
     assert all(0.001 <= r.probability <= 0.999 for r in found.ranked)
+
+
+RESUME = library(
+    [symptom("jump", 0.001), symptom("spike", 0.01), symptom("odd")],
+    [cause("resume", {"jump": 0.95, "spike": 0.6}), cause("bad-rows", {"spike": 0.7})],
+)
+
+
+def dated(spike: Span | None, jump: Span | None) -> Ranking:
+    spans = {"spike": spike, "jump": jump}
+    return rank(
+        [
+            Finding(s, s, P if s in spans else U, "", span=spans.get(s))
+            for s in RESUME.symptoms
+        ],
+        RESUME,
+    )  # fmt: skip
+
+
+def of(found: Ranking, name: str) -> float:
+    return next(r.probability for r in found.ranked if r.cause.id == name)
+
+
+def test_what_began_before_a_cause_is_not_explained_by_it() -> None:
+    before = dated(Span(40, within=5), Span(100, within=10))
+    after = dated(Span(120, within=5), Span(100, within=10))
+    assert of(before, "bad-rows") > 0.5 > 0.1 > of(after, "bad-rows")
+    assert of(after, "resume") > 0.9
+    resume = next(r for r in before.ranked if r.cause.id == "resume")
+    assert not any(w.symptom == "spike" and w.role == "for" for w in resume.weights)
+    assert resume.probability > 0.9  # its own symptom is still there
+
+
+@pytest.mark.parametrize(
+    ("spike", "jump"),
+    [
+        (Span(85, within=5), Span(100, within=10)),
+        (Span(40, within=30), Span(100, within=30)),
+        (Span(40), Span(100, within=10)),
+        (Span(40, within=5), Span(100)),
+        (None, Span(100, within=10)),
+        (Span(40, within=5), None),
+    ],
+)
+def test_an_order_that_is_not_certain_changes_nothing(
+    spike: Span | None, jump: Span | None
+) -> None:
+    assert of(dated(spike, jump), "bad-rows") == of(dated(None, None), "bad-rows")
+
+
+def test_an_earlier_symptom_that_the_cause_cannot_have_caused_stays_unexplained() -> None:
+    alone = library([symptom("jump", 0.001), symptom("spike")], [RESUME.causes["resume"]])
+    findings = [
+        Finding("jump", "jump", P, "", span=Span(100, within=2)),
+        Finding("spike", "spike", P, "", span=Span(10, within=2)),
+    ]
+    assert rank(findings, alone).unexplained == ("spike",)

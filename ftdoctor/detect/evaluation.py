@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
-from ftdoctor.detect import absent, detector, present, stats, unobservable
+from ftdoctor.detect import absent, detector, onset, present, stats, unobservable
 from ftdoctor.detect.points import (
     EVAL_FILES,
     LIKELIHOOD,
@@ -142,8 +143,15 @@ def rises(
         worst.fact(-1),
         worst.fact(best),
         curves=curves,
-        span=Span(worst.step(min(best + 1, len(worst) - 1)), last_good=worst.step(best)),
+        span=_since_best(worst),
     )
+
+
+def _since_best(found: Points) -> Span:
+    """Return where a curve whose best value is not its last begins to rise."""
+    best = int(found.values.argmin())
+    span = onset.change(found) or onset.at(found, best + 1)
+    return replace(span, last_good=found.step(best))
 
 
 def _is_rising(found: Points, share: float) -> bool:
@@ -260,7 +268,7 @@ def best_not_last(run: Run, *, share: float = 0.01, minimum: int = 3) -> Observa
         main.fact(best),
         main.fact(-1),
         curves=(main.curve,),
-        span=Span(main.step(best + 1), last_good=main.step(best)),
+        span=_since_best(main),
     )
 
 

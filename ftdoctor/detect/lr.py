@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect import absent, detector, onset, present, unobservable
 from ftdoctor.detect.points import (
     TRAIN_FILES,
     Points,
@@ -193,7 +193,7 @@ def oscillates(run: Run, *, rises: int = 2) -> Observation:
         text += f", though lr_scheduler_type is {declared.value}"
     first = int(ups[0])
     facts = [rates.fact(first), rates.fact(first - 1)] + ([declared] if declared else [])
-    return present(text, *facts, curves=("learning_rate", "loss"), span=Span(rates.step(first)))
+    return present(text, *facts, curves=("learning_rate", "loss"), span=onset.at(rates, first))
 
 
 def _is_sawtooth(rates: Points, ups: np.typing.NDArray[np.int64]) -> bool:
@@ -229,7 +229,7 @@ def loss_follows(run: Run, *, times: float = 1.05, rows: int = 10) -> Observatio
                 f"from {rates.values[jump - 1]:.2g} to {rates.values[jump]:.2g} at step {step}",
                 rates.fact(jump),
                 curves=("loss", "learning_rate"),
-                span=Span(step),
+                span=onset.at(rates, jump),
             )
     return absent(f"{len(jumps)} jumps of the learning rate, the loss follows none")
 
@@ -252,7 +252,7 @@ def finishes_early(run: Run, *, floor: float = 0.01, share: float = 0.1) -> Obse
     if tail <= share * len(rates):
         return absent(text)
     start = len(rates) - tail
-    return present(text, rates.fact(start), curves=("learning_rate",), span=Span(rates.step(start)))
+    return present(text, rates.fact(start), curves=("learning_rate",), span=onset.at(rates, start))
 
 
 @detector("lr.never_decays")
@@ -306,6 +306,12 @@ def peaks_at_first_row(run: Run) -> Observation:
     return absent("the learning rate rises at first")
 
 
+def _step_at(rates: Points, place: int) -> float:
+    """Return the larger of the changes of the rate from and to the rows beside one."""
+    beside = rates.values[max(place - 1, 0) : place + 2]
+    return float(abs(beside - rates.values[place]).max())
+
+
 @detector("lr.differs_from_setting")
 def differs_from_setting(run: Run, *, tolerance: float = 0.05) -> Observation:
     """Find a highest logged rate that is not the configured one (after warm-up)."""
@@ -321,10 +327,12 @@ def differs_from_setting(run: Run, *, tolerance: float = 0.05) -> Observation:
     if peak <= 0:
         return unobservable(text, *TRAIN_FILES)
     decayed = peak == rates.values[0] and 0.8 * asked[0] < peak < asked[0]
-    rising = int(rates.values.argmax()) == len(rates) - 1
+    place = int(rates.values.argmax())
+    rising = place == len(rates) - 1
     if decayed or rising or abs(peak / asked[0] - 1) <= tolerance:
         return absent(text)
-    place = int(rates.values.argmax())
+    if peak < asked[0] <= peak + _step_at(rates, place):
+        return absent(f"{text}, which lies between two logged rows")
     return present(text, rates.fact(place), asked[1], curves=("learning_rate",))
 
 
@@ -352,6 +360,6 @@ def jumps_at_resume(run: Run, *, ratio: float = 1.5) -> Observation:
                 place.fact(1),
                 place.fact(0),
                 curves=("learning_rate", "loss"),
-                span=Span(step),
+                span=Span(step, within=0),
             )
     return absent(f"the learning rate is continuous across {len(borders)} resumes")

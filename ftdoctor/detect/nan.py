@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from ftdoctor.detect import absent, detector, present, stats, unobservable
+from ftdoctor.detect import absent, detector, onset, present, stats, unobservable
 from ftdoctor.detect.points import (
     LIKELIHOOD,
     Points,
@@ -13,7 +13,7 @@ from ftdoctor.detect.points import (
     points,
     points_of_kind,
 )
-from ftdoctor.model import Observation, Run, Span
+from ftdoctor.model import Observation, Run
 
 if TYPE_CHECKING:
     pass
@@ -43,8 +43,7 @@ def ends_run(run: Run) -> Observation:
         for i in same:
             text += f"; grad_norm is {number(float(norm.values[i]))} at step {norm.step(i)}"
             facts.append(norm.fact(i))
-    span = Span(found.step(at), last_good=good)
-    return present(text, *facts, curves=("loss", "grad_norm"), span=span)
+    return present(text, *facts, curves=("loss", "grad_norm"), span=onset.at(found, at, good=True))
 
 
 @detector("nan.manner")
@@ -62,7 +61,7 @@ def manner(run: Run, *, manner: Literal["climb", "sudden", "start"]) -> Observat
     if at is None:
         return absent(f"{found.label} stays a number to step {found.step(-1)}")
     where = f"step {found.step(at)}"
-    span = Span(found.step(at), last_good=found.step(at - 1) if at else None)
+    span = onset.at(found, at, good=True)
     climbed = _climbed(run, found.step(at))
     if at <= 1:
         actual, text = "start", f"the first non-finite row is row {at + 1} of the log ({where})"
@@ -78,6 +77,15 @@ def manner(run: Run, *, manner: Literal["climb", "sudden", "start"]) -> Observat
         return unobservable(f"only {at} rows before {where}", "a log with smaller logging_steps")
     facts = [found.fact(at)] + ([found.fact(at - 1)] if at else [])
     return present(text, *facts, curves=("loss", "grad_norm"), span=span)
+
+
+def before_death(run: Run, found: Points) -> Points:
+    """Return the points of a curve before the run went NaN; all of them if it did not."""
+    moment = _moment_of_death(run)
+    if isinstance(moment, Observation) or moment[1] is None:
+        return found
+    loss, dead = moment
+    return found.pick(found.steps < loss.step(dead))
 
 
 def _moment_of_death(run: Run) -> tuple[Points, int | None] | Observation:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect import absent, detector, onset, present, unobservable
 from ftdoctor.detect.points import curve, number, setting_number
-from ftdoctor.model import Observation, Run, Span
+from ftdoctor.model import Observation, Run
 
 LOG = "training log (stdout)"
 TINY_SCALE = 1e-3  # judgement: fp16 gradients need 2**10 and more
@@ -53,7 +53,7 @@ def loss_scale_falls(
     if not ended and not often:
         return absent(text, scale.fact(-1))
     place = int((values <= to).argmax()) if ended and to is not None else len(scale) - 1
-    return present(text, scale.fact(place), curves=("loss_scale",), span=Span(scale.step(place)))
+    return present(text, scale.fact(place), curves=("loss_scale",), span=onset.at(scale, place))
 
 
 @detector("numerics.batch")

@@ -88,6 +88,12 @@ class Points:
         """Return the step of point `position` (negative: from the end)."""
         return int(self.steps[position])
 
+    def at_step(self, step: int) -> int:
+        """Return the position of the first point at a step or after it."""
+        import numpy as np
+
+        return min(int(np.searchsorted(self.steps, step)), len(self) - 1)
+
     def fact(self, position: int) -> Fact:
         """Return one point with its place."""
         place = int(self.index[position])

@@ -6,7 +6,7 @@ here asks for its level. A logged reward is a mean of few samples: thirds are co
 
 from __future__ import annotations
 
-from ftdoctor.detect import absent, detector, present, stats, unobservable
+from ftdoctor.detect import absent, detector, onset, present, stats, unobservable
 from ftdoctor.detect.points import (
     Points,
     curve,
@@ -220,7 +220,7 @@ def reward_drops(run: Run, *, share: float = 0.3, window: int = 10) -> Observati
         f"{number(float(medians[place + lag]))} from step {found.step(place + window // 2)} on",
         found.fact(place + window // 2),
         curves=(found.curve,),
-        span=Span(found.step(place + window // 2)),
+        span=onset.change(found, rising=False) or onset.at(found, place + window // 2),
     )
 
 
@@ -275,7 +275,7 @@ def kl_explodes(run: Run, *, beyond: float = 2.0, window: int = 10) -> Observati
         f"last {number(float(found.values[-1]))})",
         found.fact(peak),
         curves=(name, "reward"),
-        span=Span(found.step(place)),
+        span=onset.change(found) or onset.at(found, place),
     )
 
 
@@ -424,7 +424,7 @@ def accuracy_reaches(
         f"{text} on (step {found.step(place)})",
         found.fact(place),
         curves=(found.curve,),
-        span=Span(found.step(place)),
+        span=onset.at(found, place),
     )
 
 

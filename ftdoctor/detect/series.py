@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-from ftdoctor.detect import absent, detector, present, stats, unobservable
+from ftdoctor.detect import absent, detector, onset, present, stats, unobservable
 from ftdoctor.detect.points import (
     TRAIN_FILES,
     Points,
@@ -90,7 +90,7 @@ def stays(
         found.fact(start),
         found.fact(start - 1),
         curves=(found.curve,),
-        span=Span(found.step(start), last_good=found.step(start - 1)),
+        span=onset.at(found, start, good=True),
     )
 
 
@@ -127,7 +127,7 @@ def starts_at(
         found.fact(0),
         found.fact(length - 1),
         curves=(found.curve,),
-        span=Span(found.step(0), until=until),
+        span=onset.at(found, 0, until=until),
     )
 
 
@@ -163,7 +163,7 @@ def alternates(
         f"and above it on the others (first at step {found.step(first)})",
         found.fact(first),
         curves=(found.curve,),
-        span=Span(found.step(first)),
+        span=onset.at(found, first),
     )
 
 
@@ -238,7 +238,7 @@ def nonfinite(
         found.fact(first),
         *([found.fact(first - 1)] if first else []),
         curves=(found.curve,),
-        span=Span(found.step(first), last_good=good),
+        span=onset.at(found, first, good=True),
     )
 
 
@@ -279,7 +279,7 @@ def run_at(
         f"from step {found.step(start)} to {found.step(start + length - 1)}",
         found.fact(start),
         curves=(found.curve,),
-        span=Span(found.step(start), until=found.step(start + length - 1)),
+        span=onset.at(found, start, until=found.step(start + length - 1)),
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ftdoctor.detect import absent, detector, present, stats, unobservable
+from ftdoctor.detect import absent, detector, onset, present, stats, unobservable
 from ftdoctor.detect.points import (
     curve,
     number,
     points,
 )
-from ftdoctor.model import Observation, Run, Span
+from ftdoctor.model import Observation, Run
 
 if TYPE_CHECKING:
     pass
@@ -55,7 +55,7 @@ def loss(
         + (f" ({len(hits)} spikes)" if len(hits) > 1 else ""),
         found.fact(worst.index),
         curves=(found.curve,),
-        span=Span(found.step(worst.index), last_good=found.step(worst.index - 1)),
+        span=onset.at(found, worst.index, good=True),
     )
 
 
@@ -86,7 +86,7 @@ def gradient(run: Run, *, times: float = 5.0, sigmas: float = 8.0) -> Observatio
         f"{found.step(worst.index)}, {worst.ratio:.0f} times its level ({len(hits)} such rows)",
         found.fact(worst.index),
         curves=("grad_norm",),
-        span=Span(found.step(worst.index)),
+        span=onset.at(found, worst.index),
     )
 
 

@@ -242,29 +242,6 @@ def longest_run(mask: npt.NDArray[Any]) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Onset:
-    """The change of level happened after point `after` and not later than `at`."""
-
-    at: int
-    after: int
-
-
-def onset_of_rise(values: Array) -> Onset:
-    """Return where a series left its lowest level for good.
-
-    `after` is the last point within 3 noise widths (at least 2 %) of the lowest fifth's level,
-    `at` the next one: everything later is higher.
-    """
-    import numpy as np
-
-    base = min(fifths(values))
-    limit = base + max(3 * noise(values), 0.02 * abs(base))
-    low = np.flatnonzero(values <= limit)
-    after = int(low[-1]) if len(low) else 0
-    return Onset(min(after + 1, len(values) - 1), after)
-
-
-@dataclass(frozen=True, slots=True)
 class Shift:
     """Means of the first and last third, and the standard error of their difference."""
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-from ftdoctor.detect import absent, detector, present, stats, unobservable
+from ftdoctor.detect import absent, detector, onset, present, stats, unobservable
+from ftdoctor.detect.nan import before_death
 from ftdoctor.detect.points import (
     Points,
     curve,
+    long_enough,
     number,
     points,
     points_of_kind,
@@ -113,12 +115,15 @@ def diverges(
 ) -> Observation:
     """Find a metric that ends far above the best level it had reached.
 
-    From 15 points: the last fifth is `times` the lowest fifth and 6 noise widths above it; from 5
-    to 14: each of the last three points is twice the minimum.
+    Rows of 0.0 that a loss of NaN leaves behind do not count. From 15 points: the last fifth is
+    `times` the lowest fifth and 6 noise widths above it; from 5 to 14: each of the last three
+    points is twice the minimum.
     """
     import numpy as np
 
     found = curve(run, metric, minimum=5, kinds=kinds)
+    if not isinstance(found, Observation) and metric == "loss":
+        found = long_enough(before_death(run, found), 5)
     if isinstance(found, Observation):
         return found
     values = found.values
@@ -133,14 +138,13 @@ def diverges(
     text = f"{found.label} ends at {number(end)}; the best level was {number(best)}"
     if not hit:
         return absent(text, curves=(found.curve,))
-    onset = stats.onset_of_rise(values)
+    span = onset.change(found)
     return present(
-        f"{text}; it rises for good between step {found.step(onset.after)} and "
-        f"{found.step(onset.at)}",
-        found.fact(onset.at),
+        f"{text}; it rises for good from {span} on" if span else text,
+        found.fact(found.at_step(span.step) if span else 0),
         found.fact(-1),
         curves=(found.curve,),
-        span=Span(found.step(onset.at), last_good=found.step(onset.after)),
+        span=span,
     )
 
 
@@ -268,7 +272,7 @@ def early_bump(
         f"{text} (step {found.step(peak)}) and recovers",
         found.fact(peak),
         curves=(found.curve,),
-        span=Span(found.step(peak)),
+        span=onset.at(found, peak),
     )
 
 
@@ -285,12 +289,12 @@ def explodes(
     text = f"{found.label} goes from {number(early)} to {number(end)} (median {number(middle)})"
     if not (early > 0 and end > times * early) and middle <= beyond:
         return absent(text, curves=(found.curve,))
-    onset = stats.onset_of_rise(found.values)
+    span = onset.change(found)
     return present(
         text,
-        found.fact(onset.at),
+        found.fact(found.at_step(span.step) if span else 0),
         curves=(found.curve,),
-        span=Span(found.step(onset.at), last_good=found.step(onset.after)),
+        span=span,
     )
 
 
@@ -331,12 +335,13 @@ def rolling(
         text += f", down to {number(down)}"
     else:
         return absent(f"{text}, between {number(down)} and {number(up)}", curves=(found.curve,))
-    at = place + window // 2
+    crossed = onset.at(found, place + window // 2)
+    span = onset.change(found, rising=bool(high and up > min(high))) or crossed
     return present(
-        f"{text} (from step {found.step(at)})",
-        found.fact(at),
+        f"{text} (from {span} on)",
+        found.fact(found.at_step(span.step)),
         curves=(found.curve,),
-        span=Span(found.step(at)),
+        span=span,
     )
 
 
@@ -394,7 +399,7 @@ def shifts_at_resume(
         text = f"{metric} is {shift:.2f} times its level before the resume at step {step}"
         if beyond:
             where = Points(series, np.array([border], dtype=np.int64))
-            return present(text, where.fact(0), curves=(metric,), span=Span(step))
+            return present(text, where.fact(0), curves=(metric,), span=Span(step, within=0))
         verdict = absent(text)
     return verdict or unobservable(
         f"fewer than {rows} rows on either side of the resume", "a log with smaller logging_steps"

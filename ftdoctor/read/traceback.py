@@ -12,6 +12,10 @@ _EXCEPTION = re.compile(
     r"^(?P<type>[A-Za-z_][\w.]*?(?:Error|Exception|Interrupt|Exit|Warning|Failure|Timeout|Abort"
     r"|StopIteration|Killed|OutOfMemory\w*|[a-z_]\w*\.[A-Z]\w*))(?::\s?(?P<message>.*))?$"
 )
+# A class of somebody's own, `LeaseRevoked: ticket 7`: taken for one right below a stack only.
+_OWN = re.compile(
+    r"^(?P<type>(?:[A-Za-z_]\w*\.)*[A-Z]+[a-z0-9]+[A-Z]\w*)(?::\s(?P<message>.*))?$"
+)
 _PLAIN_FRAME = re.compile(
     r'^\s*(?:[|+]\s*)*File "(?P<file>[^"]+)", line (?P<line>\d+)(?:, in (?P<name>.+))?'
 )
@@ -181,6 +185,8 @@ class Tracebacks:
                 state.frames.append(frame)
             return True
         found = _EXCEPTION.match(text)
+        if found is None and state.frames and not state.noise:
+            found = _OWN.match(text)
         if found and (not state.awaits or found["type"].endswith(state.awaits)):
             state.type, state.line = found["type"], line
             state.message = [(found["message"] or "").strip()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ftdoctor import __version__
-from ftdoctor.evaluate import Outcome, Scores, misjudged, said, wanted
+from ftdoctor.evaluate import Outcome, Scores, misjudged, rate, said, wanted, within
 from ftdoctor.render.html import environment, styles
 
 LISTED = 500
@@ -21,9 +21,15 @@ def render_evaluation(scores: Scores, results: Sequence[Outcome], name: str) -> 
         ("Confident on unclear runs", scores.unclear_alarms),
     )
     numbers = (
-        ("Mean reciprocal rank", f"{scores.reciprocal_rank:.3f}"),
-        ("Brier score", f"{scores.brier:.3f}"),
-        ("Calibration error", f"{scores.calibration_error:.3f}"),
+        (
+            "Mean reciprocal rank",
+            f"{scores.reciprocal_rank:.3f}{within(scores.reciprocal_rank_interval)}",
+        ),
+        ("Brier score", f"{scores.brier:.3f}{within(scores.brier_interval)}"),
+        (
+            "Calibration error",
+            f"{scores.calibration_error:.3f}{within(scores.calibration_error_interval)}",
+        ),
         ("Seconds per run", f"median {scores.seconds_median:.2f}, most {scores.seconds_most:.2f}"),
         ("Unreadable", str(scores.errors)),
     )
@@ -35,7 +41,7 @@ def render_evaluation(scores: Scores, results: Sequence[Outcome], name: str) -> 
         count=len(results),
         rates=rates,
         numbers=numbers,
-        reliability=scores.reliability,
+        reliability=[(p, rate(round(t * n), n)) for p, t, n in scores.reliability],
         confusion=scores.confusion,
         wrong=[(r.label.id, wanted(r), said(r)) for r in wrong[:LISTED]],
     )

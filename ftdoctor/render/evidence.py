@@ -284,12 +284,8 @@ def _steps(finding: Finding) -> str:
     span = finding.span
     assert span is not None  # only dated findings are asked
     if span.until is None:
-        return f"step {span.step:,} on"
-    return (
-        f"step {span.step:,}"
-        if span.until == span.step
-        else f"step {span.step:,} to {span.until:,}"
-    )
+        return f"{span} on"
+    return str(span) if span.until == span.step else f"{span} to {span.until:,}"
 
 
 def _lower(title: str) -> str:

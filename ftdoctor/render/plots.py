@@ -189,7 +189,7 @@ def mark_of(d: Diagnosis) -> Mark | None:
         return None  # what holds from first to last needs no line, and shading it all hides it
     titles = [f.title for f in dated if f.span is not None and f.span.step == span.step]
     told = titles[0] if titles else (top.title if top else "it begins here")
-    return Mark(span.step, span.until, words.one_line(f"step {span.step:,}: {told}", 110))
+    return Mark(span.step, span.until, words.one_line(f"{span}: {told}", 110))
 
 
 def draw(d: Diagnosis, figures: Figures) -> Plot:

@@ -76,12 +76,6 @@ def test_runs_of_true() -> None:
     assert stats.trailing_run(np.ones(3, dtype=bool)) == 3
 
 
-def test_onset_lies_between_last_low_and_first_high_point() -> None:
-    values = np.array([2.0, 1.5, 1.2, 1.0, 1.0, 1.0, 1.01, 3.0, 4.0, 5.0])
-    onset = stats.onset_of_rise(values)
-    assert (onset.after, onset.at) == (6, 7)
-
-
 def test_shift_of_thirds_counts_errors() -> None:
     random = np.random.default_rng(2)
     noise = random.normal(0, 0.2, 90)
@@ -98,5 +92,4 @@ def test_nothing_fails_on_any_finite_series(values: list[float]) -> None:
     stats.scale(array)
     stats.residuals(array)
     stats.spikes(array)
-    stats.onset_of_rise(array)
     stats.theil_sen(np.arange(len(array), dtype=float), array)

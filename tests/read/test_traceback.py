@@ -93,3 +93,11 @@ def test_cut_traceback_gives_nothing() -> None:
 
 def test_words_about_tracebacks_are_none() -> None:
     assert traces("see the traceback above\nValueError: not raised here\n") == []
+
+
+def test_an_exception_of_any_name_is_taken_right_below_its_stack() -> None:
+    stack = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    take()\n'
+    (trace,) = traces(f"{stack}LeaseRevoked: ticket 7 was taken back\n")
+    assert trace.last.title == "LeaseRevoked: ticket 7 was taken back"
+    (trace,) = traces(f"{stack}Loading: 3\nDataLoader: 4 workers\nKeyError: 1\n")
+    assert trace.last.title == "KeyError: 1"
