@@ -118,8 +118,8 @@ def find_runs(roots: Iterable[str]) -> Iterator[Place]:
     seen: set[str] = set()
     for root in _expanded(roots):
         for place in _beneath(root):
-            if place.key not in seen:
-                seen.add(place.key)
+            if place.id not in seen:
+                seen.add(place.id)
                 yield place
 
 

@@ -72,6 +72,7 @@ class Row:
     report: str = ""
     input_digest: str = ""
     key: str = field(default="", metadata={"table": False})
+    part: str = field(default="", metadata={"table": False})
     fix: str = field(default="", metadata={"table": False})
     severities: tuple[str, ...] = field(default=(), metadata={"table": False})
     unexplained: tuple[str, ...] = field(default=(), metadata={"table": False})
@@ -147,7 +148,8 @@ def row_of(record: Record) -> Row:
         seconds=round(record.seconds, 3),
         report=record.report,
         input_digest=record.input_digest,
-        key=record.place.key,
+        key=record.place.id,
+        part=record.place.part,
         fix=sys.intern(str(top.get("setting_fix") or _first_sentence(str(top.get("fix", ""))))),
         severities=tuple(c["severity"] for c in causes if c["probability"] >= POSSIBLE),
         unexplained=unexplained,
