@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--dask-runs", type=int, default=200)
+    parser.add_argument("--dask-runs", type=int, default=1000)
     options = parser.parse_args()
     root, out = options.out / "runs", options.out / "results"
     generate(root, options.runs)

@@ -248,7 +248,7 @@ def _verdict(
         reasons = sorted({a.reason for a in run.artifacts if a.reason})
         return Verdict(
             "unreadable",
-            f"None of the {len(run.artifacts)} files here could be read.",
+            "None of the files here could be read.",
             lead="; ".join(reasons[:3]),
         )
     unchecked = sum(f.state is State.UNOBSERVABLE for f in findings)

@@ -15,7 +15,6 @@ ALIKE = 0.6  # Jaccard similarity from which symptom sets are one group (judgeme
 WEEKS = 12  # weeks drawn
 COMPARED = 4  # weeks on each side of a trend
 TREND = 0.05  # two-sided p below which a share is said to rise or fall
-LEAST = 2  # runs that make a group worth a signature
 
 
 @dataclass(frozen=True, slots=True)

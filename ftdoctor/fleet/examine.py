@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ftdoctor.codec import encode
 from ftdoctor.errors import FtdoctorError, UnreadableRunError
 from ftdoctor.fleet.record import FAILED, Ask, Place, Record
-from ftdoctor.model import Curve, Diagnosis, Library, Run, State
+from ftdoctor.model import Curve, Diagnosis, Library, Run, State, Verdict
 
 if TYPE_CHECKING:
     from ftdoctor.discover import Discovery
@@ -71,13 +71,17 @@ def _examine(place: Place, ask: Ask, known: str) -> Record:
     return Record(
         place=place,
         kind=verdict.kind,
-        reason=verdict.text if verdict.kind == "unreadable" else "",
+        reason=_unreadable(verdict) if verdict.kind == "unreadable" else "",
         diagnosis=reduced(diagnosis),
         absent=tuple(f.symptom for f in diagnosis.findings if f.state is State.ABSENT),
         factors=factors_of(run),
         input_digest=diagnosis.input_digest,
         html=html,
     )
+
+
+def _unreadable(verdict: Verdict) -> str:
+    return f"{verdict.text.rstrip('.')}: {verdict.lead}"[:400] if verdict.lead else verdict.text
 
 
 @lru_cache(maxsize=4)

@@ -222,7 +222,8 @@ def summary_lines(outcome: Outcome, clusters: int = 8) -> Sequence[str]:
         rest = sum(len(c.rows) for c in fleet.clusters[clusters:])
         lines.append(f"{rest:>7,}  in {len(fleet.clusters) - clusters} smaller clusters")
     if unknown := fleet.count("unknown"):
-        lines.append(f"{unknown:>7,}  no known cause ({len(fleet.unknown)} groups of symptoms)")
+        groups = words.plural(len(fleet.unknown), "group")
+        lines.append(f"{unknown:>7,}  no known cause ({groups} by symptoms)")
     if lost := fleet.count("unreadable") + fleet.count("failed"):
         lines.append(f"{lost:>7,}  not diagnosed; the reasons are in the table")
     if best := lever(fleet):

@@ -62,6 +62,22 @@ def test_unknown_is_not_absent() -> None:
     assert found(rows, "c") == []  # no other run's host is known: nothing to compare with
 
 
+def test_a_cluster_is_compared_with_its_own_kind_of_training() -> None:
+    kind = "kind of training"
+    rows = [row(i, "kl", **{kind: "rl", "trainer": "tinker"}) for i in range(10)]
+    rows += [row(i, "", **{kind: "rl", "trainer": "tinker"}) for i in range(10, 30)]
+    rows += [row(i, "", **{kind: "sft", "trainer": "hf"}) for i in range(30, 90)]
+    assert found(rows, "kl") == []
+    rows += [row(i, "", **{kind: "rl", "trainer": "verl"}) for i in range(90, 120)]
+    assert found(rows, "kl") == [("trainer", "tinker")]
+
+
+def test_what_most_others_have_too_marks_nobody_however_many_runs() -> None:
+    rows = [row(i, "oom", optim="adamw") for i in range(800)]
+    rows += [row(i, "", optim="adamw" if i % 5 else "lion") for i in range(800, 4800)]
+    assert found(rows, "oom") == []
+
+
 def test_what_all_runs_share_marks_nobody() -> None:
     rows = [row(i, "c" if i < 10 else "", host="n1") for i in range(60)]
     assert found(rows, "c") == []
