@@ -104,7 +104,11 @@ class Outcome:
                 for c in fleet.clusters
             ],
             "worth_a_signature": [
-                {"symptoms": list(g.symptoms), "runs": [row.path for row in g.rows]}
+                {
+                    "symptoms": list(g.symptoms),
+                    "titles": list(g.titles),
+                    "runs": [row.path for row in g.rows],
+                }
                 for g in fleet.unknown
             ],
             "files": [str(self.folder / name) for name in (PAGE, CSV, PARQUET, LOG)],
@@ -222,8 +226,7 @@ def summary_lines(outcome: Outcome, clusters: int = 8) -> Sequence[str]:
         rest = sum(len(c.rows) for c in fleet.clusters[clusters:])
         lines.append(f"{rest:>7,}  in {len(fleet.clusters) - clusters} smaller clusters")
     if unknown := fleet.count("unknown"):
-        groups = words.plural(len(fleet.unknown), "group")
-        lines.append(f"{unknown:>7,}  no known cause ({groups} by symptoms)")
+        lines.append(f"{unknown:>7,}  no known cause")
     if lost := fleet.count("unreadable") + fleet.count("failed"):
         lines.append(f"{lost:>7,}  not diagnosed; the reasons are in the table")
     if best := lever(fleet):

@@ -117,6 +117,19 @@ def test_unknown_runs_are_grouped_by_alike_symptoms() -> None:
     assert [(g.symptoms, len(g.rows)) for g in groups] == [(("a", "b", "c"), 6), (("x",), 2)]
 
 
+def test_unknown_exceptions_are_grouped_by_their_message() -> None:
+    rows = [
+        replace(row(i, "uncaught-exception"), message=f"KeyError: 'lane {i}' at /data/{i}/x")
+        for i in range(3)
+    ]
+    rows.append(replace(row(9, "uncaught-exception"), message="TypeError: not that"))
+    rows.append(row(10, "uncaught-exception"))  # its message was not kept
+    fleet = fleet_of(rows)
+    assert [len(group.rows) for group in fleet.unknown] == [3, 1]
+    assert fleet.unknown[0].titles == ("KeyError: 'lane 0' at /data/0/x",)
+    assert len(fleet.clusters[0].rows) == 5
+
+
 def test_hours_count_once_under_the_first_cause() -> None:
     rows = [replace(row(i, "a"), hours_lost=2.0) for i in range(3)]
     rows += [replace(row(3, "b"), hours_lost=None), row(4)]
