@@ -92,6 +92,9 @@ def _page(fleet: Fleet, told: Told, drawn: int, linked: int) -> str:
 def headline(fleet: Fleet) -> str:
     """Return what kills the runs, in one or two sentences."""
     runs = len(fleet.rows)
+    lost = fleet.count("unreadable") + fleet.count("failed")
+    if not fleet.failed and lost:
+        return f"{lost:,} of {words.plural(runs, 'run')} could not be diagnosed; no other failed."
     if not fleet.failed:
         return f"No known failure found in {words.plural(runs, 'run')}."
     first = f"{fleet.failed:,} of {words.plural(runs, 'run')} failed."
