@@ -33,7 +33,8 @@ def make(folder: Path, index: int) -> None:
     """Write one small run: state, log, configuration and script; the fault goes by the index."""
     rng = random.Random(index)
     fault = FAULTS[index % len(FAULTS)]
-    rows = list(_rows(rng, fault))
+    rate = 5e-2 if fault == "rate-too-high" else 2e-4
+    rows = list(_rows(rng, fault, rate))
     folder.mkdir(parents=True, exist_ok=True)
     state = {
         "global_step": rows[-1]["step"], "max_steps": STEPS, "epoch": rows[-1]["epoch"],
@@ -48,7 +49,6 @@ def make(folder: Path, index: int) -> None:
             f"{rng.randint(1, 9)}.00 GiB. GPU 0 has a total capacity of 79.15 GiB",
         ]  # fmt: skip
     (folder / "train.log").write_text("\n".join(log) + "\n")
-    rate = 5e-2 if fault == "rate-too-high" else 2e-4
     (folder / "config.yaml").write_text(
         f"learning_rate: {rate}\nnum_train_epochs: 3\nper_device_train_batch_size: 8\n"
         f"model_name_or_path: Qwen/Qwen2.5-{rng.choice((1, 3, 7))}B\nseed: {index}\n"
@@ -60,10 +60,11 @@ def make(folder: Path, index: int) -> None:
     )
 
 
-def _rows(rng: random.Random, fault: str) -> Iterator[dict[str, Any]]:
+def _rows(rng: random.Random, fault: str, rate: float) -> Iterator[dict[str, Any]]:
     last = STEPS // 2 if fault in ("memory", "cut-short") else STEPS
     for step in range(1, last + 1):
-        loss = 0.6 + 2 * math.exp(-step / 40) + rng.gauss(0, 0.03)
+        expected = 0.6 + 2 * math.exp(-step / 40)
+        loss = expected + rng.gauss(0, 0.03)
         norm = 0.8 + rng.random() / 4
         if fault == "rate-too-high" and step > 30:
             loss, norm = 6.5 + rng.random(), 40 + 9 * rng.random()
@@ -72,11 +73,14 @@ def _rows(rng: random.Random, fault: str) -> Iterator[dict[str, Any]]:
         if fault == "memorised":
             loss = 2.2 * math.exp(-step / 25) + 0.01 * rng.random()
         yield {"step": step, "epoch": round(3 * step / STEPS, 4), "loss": round(loss, 4),
-               "grad_norm": norm, "learning_rate": 2e-4 * (1 - step / STEPS)}  # fmt: skip
+               "grad_norm": norm, "learning_rate": rate * (1 - step / STEPS)}  # fmt: skip
         if step % 50 == 0:
-            worse = step / 60 if fault == "memorised" else 0.0
+            held_out = {
+                "rate-too-high": 7.0, "memorised": 1.0 + step / 60,
+                "nan": float("nan") if step > 120 else expected + 0.1,
+            }.get(fault, expected + 0.1)  # fmt: skip
             yield {"step": step, "epoch": round(3 * step / STEPS, 4),
-                   "eval_loss": round(1.0 + worse + rng.random() / 50, 4)}  # fmt: skip
+                   "eval_loss": round(held_out + rng.random() / 50, 4)}  # fmt: skip
 
 
 def generate(root: Path, count: int) -> None:
@@ -191,7 +195,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--dask-runs", type=int, default=200)
+    parser.add_argument("--dask-runs", type=int, default=1000)
     options = parser.parse_args()
     root, out = options.out / "runs", options.out / "results"
     generate(root, options.runs)

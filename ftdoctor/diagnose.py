@@ -93,13 +93,18 @@ def gather(path: str | Path, options: Options, library: Library) -> Run:
 
     told = observations(options.observed, library)
     run = read_run(path, options=ReadOptions(options.choose or None, options.added))
-    facts = dict(run.facts) | {fact.name: (fact,) for fact in told}
+    run = with_given(replace(run, facts=dict(run.facts) | {f.name: (f,) for f in told}), options)
+    return with_comparison(run, compare(gather_good(options), run)) if options.good else run
+
+
+def with_given(run: Run, options: Options) -> Run:
+    """Return the run with the time and the price by which it is judged among its facts."""
+    facts = dict(run.facts)
     if options.now is not None:  # detectors have no clock of their own
         facts["run.now"] = (Fact("run.now", options.now, Where("the clock of this diagnosis")),)
     if options.price is not None:
         facts["run.price"] = (Fact("run.price", options.price, Where("--price-per-device-hour")),)
-    run = replace(run, facts=facts)
-    return with_comparison(run, compare(gather_good(options), run)) if options.good else run
+    return replace(run, facts=facts)
 
 
 def gather_good(options: Options) -> Run:
@@ -247,7 +252,7 @@ def _verdict(
         reasons = sorted({a.reason for a in run.artifacts if a.reason})
         return Verdict(
             "unreadable",
-            f"None of the {len(run.artifacts)} files here could be read.",
+            "None of the files here could be read.",
             lead="; ".join(reasons[:3]),
         )
     unchecked = sum(f.state is State.UNOBSERVABLE for f in findings)

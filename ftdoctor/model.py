@@ -176,6 +176,16 @@ class Run:
         """Return one metric's curve, or None if it was never logged."""
         return self._series.get((name, split))
 
+    @cached_property
+    def _rows(self) -> dict[str, pl.DataFrame]:
+        parts = self.data.partition_by("split", as_dict=True) if self.data.height else {}
+        return {str(split): rows for (split,), rows in parts.items() if split is not None}
+
+    def rows_of(self, split: str) -> pl.DataFrame:
+        """Return the sampled training rows of a split, in their order; none is an empty frame."""
+        rows = self._rows.get(split)
+        return self.data.clear() if rows is None else rows
+
     def series_names(self) -> tuple[tuple[str, str], ...]:
         """Return every (name, split) that was logged, sorted."""
         return tuple(sorted(self._series))

@@ -562,7 +562,10 @@ def _splits(
             continue
         misses = np.array([math.log(1 - c.shows.get(finding.symptom, 0.0)) for c in candidates])
         seen = 1 - (1 - library.symptoms[finding.symptom].leak) * np.exp(member @ misses)
-        bits = entropy(float(share @ seen)) - float(share @ np.vectorize(entropy)(seen))
+        # Most causes do not bear on a symptom, so a few values serve all sets.
+        chances, at = np.unique(seen, return_inverse=True)
+        entropies = np.array([entropy(float(chance)) for chance in chances])[at]
+        bits = entropy(float(share @ seen)) - float(share @ entropies)
         found.append(
             SplitBy(finding.symptom, finding.missing, max(bits, 0.0), tuple(c.id for c in bearing))
         )

@@ -123,14 +123,15 @@ def step_at_border(
     if stats.level(whole) < 0.05:
         return absent(f"{metric} is too near 0 for shifts to be told from noise")
 
-    def shift(place: int) -> float:
-        before, after = whole[place - 5 : place], whole[place : place + 5]
-        base = float(np.median(before))
-        return float(np.median(after)) / base - 1 if base > 0 else 0.0
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(whole, 5), axis=1)
+    base = medians[:-5]
+    rises = medians[5:] / np.where(base > 0, base, np.nan) - 1
+    shifts = np.where(base > 0, rises, 0.0)  # shifts[i] is that of the place i + 5
 
-    at_borders = np.array([shift(int(b)) for b in borders])
-    inside = [i for i in range(5, len(whole) - 5) if np.abs(borders - i).min() >= 5]
-    elsewhere = np.array([abs(shift(i)) for i in inside]) if inside else np.array([0.0])
+    at_borders = shifts[borders - 5]
+    places = np.arange(5, len(whole) - 5)
+    inside = np.abs(places[:, None] - borders).min(axis=1) >= 5
+    elsewhere = np.abs(shifts[places[inside] - 5]) if inside.any() else np.array([0.0])
     limit = max(share, float(np.quantile(elsewhere, 0.95)))
     sign = -1 if direction == "down" else 1
     hits = int((sign * at_borders > limit).sum())

@@ -25,9 +25,7 @@ MIN_ROWS = 3  # fewer rows say nothing about a data set
 
 def of_split(run: Run, split: str) -> pl.DataFrame:
     """Return the sampled rows of a split."""
-    import polars as pl
-
-    return run.data.filter(pl.col("split") == split)
+    return run.rows_of(split)
 
 
 def no_rows(split: str) -> Observation:

@@ -1,27 +1,31 @@
 """What a cluster's runs share and the rest does not: Fisher's test, odds ratio, false discovery.
 
 Each factor and value is compared among the runs for which the factor is known, inside against
-outside the cluster: unknown is not absent. The test is one-sided, for more in the cluster than in
-the rest. p-values of all comparisons of a fleet are corrected together by Benjamini and Hochberg
-(1995, doi:10.1111/j.2517-6161.1995.tb02031.x); the interval of the odds ratio is Woolf's with
-Haldane's and Anscombe's half added to each cell, so that it is finite. An association names no
-cause: runs copied from one another count as if each had been made alone.
+outside the cluster: unknown is not absent. Outside are the runs of the cluster's own kinds of
+training: that reward models have a fault of reward models tells nobody anything. The test is
+one-sided, for more in the cluster than in the rest. p-values of all comparisons of a fleet are
+corrected together by Benjamini and Hochberg (1995, doi:10.1111/j.2517-6161.1995.tb02031.x); the
+interval of the odds ratio is Woolf's with Haldane's and Anscombe's half added to each cell, so that
+it is finite. An association names no cause: runs copied from one another count as if each had been
+made alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ftdoctor.evaluate import Z95
+from ftdoctor.fleet.factors import KIND
 from ftdoctor.fleet.rows import Row
 
 FALSE_DISCOVERY = 0.05  # share of named factors that may be chance
 LEAST_RUNS = 3  # runs of a cluster that must have a value for it to be compared
 LEAST_REST = 3  # runs outside with the factor known: fewer are no comparison
 LEAST_SHARE = 0.3  # of the cluster; a value that few have does not mark it (judgement)
+LEAST_RATIO = 1.5  # of the share inside to that outside: thousands of runs make trifles significant
 SHOWN = 5  # markers named for a cluster
 
 
@@ -56,19 +60,15 @@ def markers(
     rows: Sequence[Row], clusters: Mapping[str, Sequence[Row]]
 ) -> tuple[dict[str, tuple[Marker, ...]], int]:
     """Return the markers of each cluster, the most telling first, and how many were compared."""
-    known: Counter[str] = Counter()
-    having: Counter[tuple[str, str]] = Counter()
-    for row in rows:
-        known.update(row.factors.keys())
-        having.update(row.factors.items())
+    counted = {kind: _counted(r for r in rows if _kind(r) == kind) for kind in {*map(_kind, rows)}}
     tables = []
     for cause, members in clusters.items():
-        inside_known = Counter(name for row in members for name in row.factors)
-        inside = Counter(item for row in members for item in row.factors.items())
+        inside_known, inside = _counted(members)
+        alike = [counted[kind] for kind in {*map(_kind, members)}]
         for (name, value), a in inside.items():
-            outside_known = known[name] - inside_known[name]
+            outside_known = sum(known[name] for known, _ in alike) - inside_known[name]
             if a >= LEAST_RUNS and outside_known >= LEAST_REST:
-                c = having[name, value] - a
+                c = sum(having[name, value] for _, having in alike) - a
                 tables.append((cause, name, value, a, inside_known[name], c, outside_known))
     if not tables:
         return {}, 0
@@ -76,12 +76,27 @@ def markers(
     qs = _false_discovery(ps)
     found: dict[str, list[Marker]] = defaultdict(list)
     for (cause, name, value, a, k, c, m), p, q in zip(tables, ps, qs, strict=True):
-        if q <= FALSE_DISCOVERY and a / k >= LEAST_SHARE:
+        marked = a / k >= max(LEAST_SHARE, LEAST_RATIO * c / m)
+        if q <= FALSE_DISCOVERY and marked:
             odds, low, high = odds_ratio(a, k - a, c, m - c)
             found[cause].append(Marker(name, value, a, k, c, m, odds, low, high, p, q))
     return {cause: _without_twins(each, clusters[cause]) for cause, each in found.items()}, len(
         tables
     )
+
+
+def _kind(row: Row) -> str:
+    return row.factors.get(KIND, "")
+
+
+def _counted(rows: Iterable[Row]) -> tuple[Counter[str], Counter[tuple[str, str]]]:
+    """Return how many rows know each factor, and how many have each value of it."""
+    known: Counter[str] = Counter()
+    having: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        known.update(name for name in row.factors if name != KIND)
+        having.update(item for item in row.factors.items() if item[0] != KIND)
+    return known, having
 
 
 def odds_ratio(a: int, b: int, c: int, d: int) -> tuple[float, float, float]:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from ftdoctor.fleet.association import Marker, markers, two_sided
-from ftdoctor.fleet.rows import Row
+from ftdoctor.fleet.patterns import pattern_of
+from ftdoctor.fleet.rows import UNNAMED, Row
 
 ALIKE = 0.6  # Jaccard similarity from which symptom sets are one group (judgement)
 WEEKS = 12  # weeks drawn
 COMPARED = 4  # weeks on each side of a trend
+CATCH_ALL = "uncaught-exception"  # the cause that says: no signature knows this exception
 TREND = 0.05  # two-sided p below which a share is said to rise or fall
-LEAST = 2  # runs that make a group worth a signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,10 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Runs without a known cause that show the same symptoms, or the same reason for no answer."""
+    """Runs without a known cause that are alike, or runs with the same reason for no answer.
+
+    Alike are those that show the same symptoms, or end in an exception that no signature knows.
+    """
 
     symptoms: tuple[str, ...]
     titles: tuple[str, ...]
@@ -83,7 +87,7 @@ class Fleet:
     @property
     def hours(self) -> float:
         """Return the device hours lost, where they are known."""
-        return sum(row.hours_lost or 0.0 for row in self.rows)
+        return _hours(self.rows)
 
     @property
     def hours_known(self) -> int:
@@ -109,6 +113,8 @@ def fleet_of(rows: Sequence[Row]) -> Fleet:
     ]
     clusters.sort(key=lambda c: (-len(c.rows), c.id))
     unknown = _symptom_groups([row for row in rows if row.kind == "unknown"])
+    unknown += _message_groups([row for row in rows if row.cause == CATCH_ALL])
+    unknown.sort(key=lambda group: (-len(group.rows), group.symptoms, group.titles))
     lost = [row for row in rows if row.kind in ("unreadable", "failed")]
     unanswered = [
         Group((), (reason,), tuple(members), 0.0)
@@ -133,7 +139,7 @@ def _cluster(cause: str, rows: list[Row], failed: Weeks, found: tuple[Marker, ..
         title=rows[0].title,
         stage=rows[0].stage,
         rows=tuple(_by_typicality(rows)),
-        hours=sum(row.hours_lost or 0.0 for row in rows),
+        hours=_hours(rows),
         hours_known=sum(row.hours_lost is not None for row in rows),
         cost=sum(costs) if costs else None,
         probability=statistics.median(row.probability or 0.0 for row in rows),
@@ -181,9 +187,21 @@ def _symptom_groups(rows: list[Row]) -> list[Group]:
         shared = set.intersection(*(set(row.unexplained) for row in members))
         names = tuple(s for s in members[0].unexplained if s in (shared or head))
         told = tuple(titles.get(name, name) for name in names)
-        hours = sum(row.hours_lost or 0.0 for row in members)
-        groups.append(Group(names, told, tuple(members), hours))
-    return sorted(groups, key=lambda g: (-len(g.rows), g.symptoms))
+        groups.append(Group(names, told, tuple(members), _hours(members)))
+    return groups
+
+
+def _message_groups(rows: list[Row]) -> list[Group]:
+    """Group the runs of the catch-all cause by their exception, numbers and paths left open."""
+    return [
+        Group((UNNAMED,), (members[0].message,), tuple(members), _hours(members))
+        for message, members in _grouped(rows, lambda row: pattern_of(row.message)).items()
+        if message
+    ]
+
+
+def _hours(rows: Iterable[Row]) -> float:
+    return sum(row.hours_lost or 0.0 for row in rows)
 
 
 def _alike(one: frozenset[str], other: frozenset[str]) -> bool:

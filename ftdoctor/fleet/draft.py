@@ -14,12 +14,17 @@ from typing import Any
 
 from ftdoctor.errors import FtdoctorError, SignatureError, UnreadableRunError
 from ftdoctor.fleet.find import find_runs
+from ftdoctor.fleet.patterns import pattern_of
 from ftdoctor.fleet.record import Place
+from ftdoctor.lint import TITLE, lint
 from ftdoctor.model import Finding, Library, Run, State
+from ftdoctor.rank import NOTABLE_LEAK
+from ftdoctor.render.text import plural
 
 MOST_RUNS, MOST_REST = 50, 200  # runs read on each side
 SHARED = 0.8  # share of the runs that must have what is called shared (judgement)
 ELSEWHERE = 0.1  # share of the rest that may have it (judgement)
+ENOUGH_REST = 10  # others that must lack a symptom common in healthy runs (judgement)
 LINES, PATTERNS = 5000, 3  # log lines looked at per run, patterns drafted
 EXAMPLES = 3
 LONGEST = 240  # characters of a log line in a pattern or example
@@ -29,11 +34,6 @@ TELLING = re.compile(
     r"unexpected|missing|mismatch|denied|refused|timed? ?out|not found|no such",
     re.IGNORECASE,
 )
-VARIABLE = re.compile(
-    r"(?P<path>(?:[\w.~-]*/)+[\w.\[\]~-]+)|(?P<hex>\b0x[0-9a-fA-F]+\b|\b[0-9a-f]{8,}\b)"
-    r"|(?P<number>[-+]?\d+(?:[.,:]\d+)*(?:e[-+]?\d+)?)"
-)
-WILDCARDS = {"path": r"\S+", "hex": r"\w+", "number": r"[-+\w.,:]+"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def draft(runs: Sequence[str], against: Sequence[str], name: str, library: Libra
     if not group:
         raise UnreadableRunError(f"{', '.join(runs)}: no run could be read")
     rest = _seen(islice(find_runs(against), MOST_REST), library) if against else []
-    shows = _shared_symptoms(group, rest)
+    shows = _shared_symptoms(group, rest, library)
     patterns = _shared_patterns(group, rest)
     if not shows and not patterns:
         raise FtdoctorError(
@@ -86,7 +86,7 @@ def draft(runs: Sequence[str], against: Sequence[str], name: str, library: Libra
     cause = _cause(name, shows, group, {message: patterns} if patterns else {})
     text = _holding([d for d in (symptom, cause) if d], group)
     told = (
-        f"{len(group)} runs share {len(shows) - bool(patterns)} known symptoms"
+        f"{plural(len(group), 'run')} share {plural(len(shows) - bool(patterns), 'known symptom')}"
         f"{' and a log message' if patterns else ''}"
         f"{f' that {len(rest)} others lack' if rest else ''}"
     )
@@ -113,27 +113,21 @@ def _lines(run: Run) -> list[tuple[str, str]]:
     for event in run.events["text"].head(LINES):
         texts += str(event).splitlines()[-3:]
     kept = (" ".join(text.split())[:LONGEST] for text in texts)
-    return [(_pattern(text), text) for text in kept if len(re.findall(r"[A-Za-z]{3,}", text)) >= 3]
-
-
-def _pattern(text: str) -> str:
-    """Return a regular expression for a log line with its numbers and paths left open."""
-    parts, at = [], 0
-    for match in VARIABLE.finditer(text):
-        parts += [_escaped(text[at : match.start()]), WILDCARDS[str(match.lastgroup)]]
-        at = match.end()
-    return "".join((*parts, _escaped(text[at:])))
-
-
-def _escaped(text: str) -> str:
-    return re.sub(r"([\\.^$*+?{}\[\]|()])", r"\\\1", text)
+    return [
+        (pattern_of(text), text) for text in kept if len(re.findall(r"[A-Za-z]{3,}", text)) >= 3
+    ]
 
 
 # --- what they share ----------------------------------------------------------------------------
 
 
-def _shared_symptoms(group: Sequence[_Seen], rest: Sequence[_Seen]) -> dict[str, float]:
-    """Return sensitivities of the symptoms that the runs share and the rest lacks."""
+def _shared_symptoms(
+    group: Sequence[_Seen], rest: Sequence[_Seen], library: Library
+) -> dict[str, float]:
+    """Return sensitivities of the symptoms that the runs share and the rest lacks.
+
+    Symptoms that healthy runs often have count only if enough others were seen to lack them.
+    """
     shared: dict[str, float] = {}
     for symptom in group[0].findings:
         present, looked = _counted(symptom, group)
@@ -141,6 +135,8 @@ def _shared_symptoms(group: Sequence[_Seen], rest: Sequence[_Seen]) -> dict[str,
             continue
         elsewhere, others = _counted(symptom, rest)
         if others and elsewhere > ELSEWHERE * others:
+            continue
+        if others < ENOUGH_REST and library.symptoms[symptom].leak > NOTABLE_LEAK:
             continue
         # Laplace's rule: two runs that both show it do not make it certain.
         shared[symptom] = round(min(max((present + 1) / (looked + 2), SENSITIVITY[0]), 0.95), 2)
@@ -179,13 +175,18 @@ def _symptom(
     title = next(t for p, t in group[0].lines + group[-1].lines if p in patterns)
     return {
         "symptom": name,
-        "title": f"The log says: {title[:100]}",
+        "title": _title(title),
         "detect": "log.matches",
         "with": {"patterns": list(patterns)},
         "leak": 0.001,
         "source": f"drafted from {len(group)} runs; judgement",
         "examples": [e for e in examples if e.get("lines") != []],
     }
+
+
+def _title(line: str) -> str:
+    title = f"The log says: {line}"
+    return title.rstrip(".!? ") if len(title) <= TITLE else f"{title[: TITLE - 1].rstrip()}…"
 
 
 def _around(run: _Seen, patterns: Sequence[str]) -> list[str]:
@@ -257,6 +258,8 @@ def _wrong_examples(path: Path, documents: Sequence[Mapping[str, Any]]) -> set[t
         library = load((path,), check_calls=True)
     except SignatureError as error:
         raise FtdoctorError(f"the draft is not valid: {error}; please report this") from error
+    if faults := [fault for fault in lint(library) if fault.startswith(str(path))]:
+        raise FtdoctorError(f"the draft is not valid: {'; '.join(faults)}; please report this")
     wrong = set()
     for document in documents:
         if "symptom" in document:

@@ -6,12 +6,16 @@ import time
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftdoctor.codec import encode
 from ftdoctor.errors import FtdoctorError, UnreadableRunError
 from ftdoctor.fleet.record import FAILED, Ask, Place, Record
-from ftdoctor.model import Curve, Diagnosis, Library, Run, State
+from ftdoctor.model import Curve, Diagnosis, Library, Run, State, Verdict
+
+if TYPE_CHECKING:
+    from ftdoctor.discover import Discovery
+    from ftdoctor.redact import Redactor
 
 CURVES = 2  # curves kept of a diagnosis
 POINTS = 160  # points kept of a curve
@@ -41,7 +45,7 @@ def examine(place: Place, ask: Ask, known: str = "") -> Record:
 
 
 def _examine(place: Place, ask: Ask, known: str) -> Record:
-    from ftdoctor.diagnose import Options, diagnose_run, gather
+    from ftdoctor.diagnose import Options, diagnose_run, gather, with_given
     from ftdoctor.fleet.factors import factors_of
 
     library = _library(ask.signatures)
@@ -53,7 +57,10 @@ def _examine(place: Place, ask: Ask, known: str) -> Record:
     if known and _content_digest(place) == known:
         return Record(place, "", input_digest=known, reuse=True)
     options = Options(choose=place.choose, now=ask.now, price=ask.price)
-    run = _read_only(place) if place.only else gather(place.path, options, library)
+    if place.only:
+        run = with_given(_read_only(place), options)
+    else:
+        run = gather(place.path, options, library)
     diagnosis = diagnose_run(run, library)
     html = ""
     if ask.report:
@@ -64,13 +71,17 @@ def _examine(place: Place, ask: Ask, known: str) -> Record:
     return Record(
         place=place,
         kind=verdict.kind,
-        reason=verdict.text if verdict.kind == "unreadable" else "",
+        reason=_unreadable(verdict) if verdict.kind == "unreadable" else "",
         diagnosis=reduced(diagnosis),
         absent=tuple(f.symptom for f in diagnosis.findings if f.state is State.ABSENT),
         factors=factors_of(run),
         input_digest=diagnosis.input_digest,
         html=html,
     )
+
+
+def _unreadable(verdict: Verdict) -> str:
+    return f"{verdict.text.rstrip('.')}: {verdict.lead}"[:400] if verdict.lead else verdict.text
 
 
 @lru_cache(maxsize=4)
@@ -82,30 +93,37 @@ def _library(signatures: tuple[str, ...]) -> Library:
 
 def _read_only(place: Place) -> Run:
     """Read some files of a local folder that holds logs of several runs."""
-    from ftdoctor.discover import Discovery
-    from ftdoctor.kinds import Found, classify
     from ftdoctor.read.assemble import assemble
     from ftdoctor.read.items import read_items
-    from ftdoctor.read.source import local_source
     from ftdoctor.redact import Redactor
 
+    redactor = Redactor()
+    discovery = _discovered(place, redactor)
+    return assemble(discovery, read_items(discovery.found, redactor), redactor)
+
+
+def _discovered(place: Place, redactor: Redactor) -> Discovery:
+    """Return the files of a place under the names by which they are read."""
+    from ftdoctor.discover import Discovery, discover
+    from ftdoctor.kinds import Found, classify
+    from ftdoctor.read.items import clean_paths
+    from ftdoctor.read.source import local_source
+
+    if not place.only:
+        return clean_paths(discover(place.path, choose=place.choose), redactor)
     root = Path(place.path)
     sources = [local_source(root, root / name) for name in place.only]
     found = tuple(Found(source, classify(source)) for source in sources)
-    redactor = Redactor()
-    discovery = Discovery(f"{place.path}/{place.only[0]}", found)
-    return assemble(discovery, read_items(found, redactor), redactor)
+    return clean_paths(Discovery(f"{place.path}/{place.only[0]}", found), redactor)
 
 
 def _content_digest(place: Place) -> str:
     """Return the input digest that a diagnosis of this place would have, without making it."""
     import hashlib
 
-    from ftdoctor.discover import discover
+    from ftdoctor.redact import Redactor
 
-    if place.only:
-        return ""
-    discovery = discover(place.path, choose=place.choose)
+    discovery = _discovered(place, Redactor())
     named = [(source.path, source.digest()) for source in discovery.sources]
     named += [(artifact.path, artifact.digest) for artifact in discovery.skipped]
     digest = hashlib.sha256()

@@ -26,9 +26,10 @@ SETTINGS = (
     "lora.r", "lora.alpha", "lora.target_modules", "quantization.load_in_4bit",
     "quantization.load_in_8bit", "data_strategy", "chat_template", "deepspeed", "fsdp",
 )  # fmt: skip
+KIND = "kind of training"
 FACTS = {
     "run.trainer": "trainer",
-    "run.kind": "kind of training",
+    "run.kind": KIND,
     "environment.python": "Python",
     "environment.os": "system",
     "environment.gpu": "GPU",

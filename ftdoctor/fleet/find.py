@@ -118,8 +118,8 @@ def find_runs(roots: Iterable[str]) -> Iterator[Place]:
     seen: set[str] = set()
     for root in _expanded(roots):
         for place in _beneath(root):
-            if place.key not in seen:
-                seen.add(place.key)
+            if place.id not in seen:
+                seen.add(place.id)
                 yield place
 
 
@@ -153,7 +153,7 @@ def _lines_of(root: str) -> list[str] | None:
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
-        return None
+        return [] if marked else None
     found = [_resolved(line, path.parent) for line in lines]
     # A list may name a few runs that have gone; a log names none that is there.
     if not marked and _resolved(lines[0], path.parent, known=True) is None:

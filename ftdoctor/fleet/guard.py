@@ -37,7 +37,7 @@ _lock = threading.Lock()
 def examine_guarded(place: Place, ask: Ask, limits: Limits, known: str = "") -> Record:
     """Examine a run in this thread's own process, within the limits; never raises for the run."""
     started = time.perf_counter()
-    child = _child()
+    child = _child(limits.memory)
     try:
         answer = child.ask(
             {"place": asdict(place), "ask": asdict(ask), "limits": asdict(limits), "known": known},
@@ -72,9 +72,10 @@ class ChildError(Exception):
 class Child:
     """A process that examines runs, its answers read by a thread, its last words in a file."""
 
-    def __init__(self) -> None:
+    def __init__(self, allowed: int = 0) -> None:
         import ftdoctor
 
+        self.allowed = allowed  # bytes for one run; a process cannot raise its own limit
         self._words = tempfile.TemporaryFile()  # noqa: SIM115
         home = str(Path(ftdoctor.__file__).resolve().parents[1])
         paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -167,10 +168,12 @@ class Child:
                 self._process.stdin.close()
 
 
-def _child() -> Child:
+def _child(allowed: int) -> Child:
     child: Child | None = getattr(_own, "child", None)
+    if child is not None and child.allowed != allowed:
+        child.close()
     if child is None or child.closed:
-        child = Child()
+        child = Child(allowed)
         _own.child = child
         with _lock:
             _children.add(child)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+from ftdoctor.redact import Redactor
 
 FAILED = "failed"  # beside the kinds of a verdict: the run could not be diagnosed at all
 
@@ -15,7 +18,8 @@ class Place:
 
     `choose` names one of several runs in one folder; `only` are the files of a run that lies in
     one folder with others' files. `stamp` digests names, sizes and times of its files; `modified`
-    is the newest of the times (Unix seconds).
+    is the newest of the times (Unix seconds). `known_as` is the id of a place
+    whose path was changed.
     """
 
     path: str
@@ -23,11 +27,29 @@ class Place:
     only: tuple[str, ...] = ()
     stamp: str = ""
     modified: float | None = None
+    known_as: str = ""
 
     @property
-    def key(self) -> str:
-        """Return what tells this run from all others."""
-        return "#".join(part for part in (self.path, self.choose, *self.only[:1]) if part)
+    def part(self) -> str:
+        """Return what tells this run from others in its folder, "" if it is the only one."""
+        return self.choose or "".join(self.only[:1])
+
+    @property
+    def id(self) -> str:
+        """Return a digest of path and part, which tells this run from all others."""
+        named = f"{self.path}#{self.part}".encode("utf-8", "surrogateescape")
+        return self.known_as or hashlib.sha256(named).hexdigest()[:32]
+
+    def without_keys(self) -> Place:
+        """Return the place as it may be written down: a path can hold a key or a password."""
+        clean = Redactor().clean_keys
+        return replace(
+            self,
+            path=clean(self.path),
+            choose=clean(self.choose),
+            only=tuple(clean(name) for name in self.only),
+            known_as=self.id,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +99,11 @@ class Record:
     reuse: bool = False
     report: str = ""
     html: str = ""
+
+    def without_keys(self) -> Record:
+        """Return the record as it may be written down."""
+        reason = Redactor().clean_keys(self.reason)
+        return replace(self, place=self.place.without_keys(), reason=reason)
 
     def to_json(self) -> dict[str, Any]:
         """Return one line of `ftdoctor-triage.jsonl`: the diagnosis, and the rest as `triage`."""

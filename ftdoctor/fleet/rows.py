@@ -12,6 +12,7 @@ from typing import Any
 from ftdoctor.fleet.record import Record
 
 SPARK = 46  # points of a sparkline (REPORT section 6)
+UNNAMED = "unclassified-exception"  # the symptom of an exception that no signature knows
 POSSIBLE = 0.40  # a second cause is named from here on, as in the verdict
 PARQUET, CSV = "ftdoctor-triage.parquet", "ftdoctor-triage.csv"
 
@@ -72,11 +73,13 @@ class Row:
     report: str = ""
     input_digest: str = ""
     key: str = field(default="", metadata={"table": False})
+    part: str = field(default="", metadata={"table": False})
     fix: str = field(default="", metadata={"table": False})
     severities: tuple[str, ...] = field(default=(), metadata={"table": False})
     unexplained: tuple[str, ...] = field(default=(), metadata={"table": False})
     titles: Mapping[str, str] = field(default_factory=dict, metadata={"table": False})
     factors: Mapping[str, str] = field(default_factory=dict, metadata={"table": False})
+    message: str = field(default="", metadata={"table": False})
     spark: Spark | None = field(default=None, metadata={"table": False})
 
     @property
@@ -147,14 +150,21 @@ def row_of(record: Record) -> Row:
         seconds=round(record.seconds, 3),
         report=record.report,
         input_digest=record.input_digest,
-        key=record.place.key,
+        key=record.place.id,
+        part=record.place.part,
         fix=sys.intern(str(top.get("setting_fix") or _first_sentence(str(top.get("fix", ""))))),
         severities=tuple(c["severity"] for c in causes if c["probability"] >= POSSIBLE),
         unexplained=unexplained,
         titles=titles,
         factors={sys.intern(k): sys.intern(v) for k, v in record.factors.items()},
+        message=_message(findings),
         spark=_spark(d.get("curves") or [], run, span),
     )
+
+
+def _message(findings: Sequence[Mapping[str, Any]]) -> str:
+    facts = next((f.get("facts") or [] for f in findings if f["symptom"] == UNNAMED), [])
+    return str(facts[0]["value"]) if facts else ""
 
 
 def _lost(kind: str, cost: Mapping[str, Any]) -> tuple[float | None, float | None]:

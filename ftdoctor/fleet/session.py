@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -105,7 +104,11 @@ class Outcome:
                 for c in fleet.clusters
             ],
             "worth_a_signature": [
-                {"symptoms": list(g.symptoms), "runs": [row.path for row in g.rows]}
+                {
+                    "symptoms": list(g.symptoms),
+                    "titles": list(g.titles),
+                    "runs": [row.path for row in g.rows],
+                }
                 for g in fleet.unknown
             ],
             "files": [str(self.folder / name) for name in (PAGE, CSV, PARQUET, LOG)],
@@ -132,13 +135,13 @@ def run_once(plan: Plan) -> Outcome:
                     )  # fmt: skip
                     with contextlib.closing(results):
                         for record in results:
-                            store.add(_with_report(record, plan.folder))
+                            store.add(_with_report(record.without_keys(), plan.folder))
                             done += 1
                             plan.told(done, len(todo))
         except KeyboardInterrupt:
             interrupted = True
             store.reread()  # it may have struck between writing a line and remembering it
-        keys = [place.key for place in places]
+        keys = [place.id for place in places]
         if not interrupted:
             store.settle(keys)
         rows = named([store.kept[key].row for key in keys if key in store.kept])
@@ -162,8 +165,8 @@ def named(rows: Sequence[Row]) -> list[Row]:
     shared = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, above))
     found = []
     for row, parts in zip(rows, folders, strict=True):
-        rest = row.key[len(row.path) :].removeprefix("#")
-        found.append(replace(row, run="/".join(parts[shared:]) + (f" · {rest}" if rest else "")))
+        part = f" · {row.part}" if row.part else ""
+        found.append(replace(row, run="/".join(parts[shared:]) + part))
     return found
 
 
@@ -177,8 +180,8 @@ def _with_report(record: Record, folder: Path) -> Record:
 
 
 def _report_name(place: Place) -> str:
-    stem = file_stem(place.choose or place.path.rstrip("/").rpartition("/")[2])
-    return f"{stem}-{hashlib.sha256(place.key.encode('utf-8', 'replace')).hexdigest()[:8]}.html"
+    stem = file_stem(place.part or place.path.rstrip("/").rpartition("/")[2])
+    return f"{stem}-{place.id[:8]}.html"
 
 
 def _write(outcome: Outcome, plan: Plan) -> None:
@@ -223,7 +226,7 @@ def summary_lines(outcome: Outcome, clusters: int = 8) -> Sequence[str]:
         rest = sum(len(c.rows) for c in fleet.clusters[clusters:])
         lines.append(f"{rest:>7,}  in {len(fleet.clusters) - clusters} smaller clusters")
     if unknown := fleet.count("unknown"):
-        lines.append(f"{unknown:>7,}  no known cause ({len(fleet.unknown)} groups of symptoms)")
+        lines.append(f"{unknown:>7,}  no known cause")
     if lost := fleet.count("unreadable") + fleet.count("failed"):
         lines.append(f"{lost:>7,}  not diagnosed; the reasons are in the table")
     if best := lever(fleet):

@@ -78,7 +78,7 @@ class Store:
         self._remember(record, offset)
 
     def _remember(self, record: Record, offset: int) -> None:
-        key = record.place.key
+        key = record.place.id
         self.superseded += key in self.kept
         self.kept[key] = Kept(
             row=row_of(record),
@@ -95,7 +95,7 @@ class Store:
 
         A run that failed at a limit is tried again under a wider one.
         """
-        kept = self.kept.get(place.key)
+        kept = self.kept.get(place.id)
         if kept is None or not kept.lasting or not place.stamp or kept.stamp != place.stamp:
             return False
         if kept.row.kind == "failed" and kept.limits is not None:
@@ -106,7 +106,7 @@ class Store:
 
     def known(self, place: Place, ask: Ask, version: str) -> str:
         """Return the input digest by which a touched run may turn out to be unchanged."""
-        kept = self.kept.get(place.key)
+        kept = self.kept.get(place.id)
         if kept is None or ask.report or kept.made_by != (ask.digest, version):
             return ""
         return kept.input_digest
@@ -114,7 +114,7 @@ class Store:
     def add(self, record: Record) -> Row:
         """Append one result and return its row."""
         if record.reuse:
-            record = replace(self._read(self.kept[record.place.key].offset), place=record.place)
+            record = replace(self._read(self.kept[record.place.id].offset), place=record.place)
         offset = self._stream.tell()
         try:
             self._stream.write(json.dumps(record.to_json()).encode() + b"\n")
@@ -122,7 +122,7 @@ class Store:
         except OSError as error:
             raise FtdoctorError(f"{self.path} cannot be written: {error.strerror}") from error
         self._remember(record, offset)
-        return self.kept[record.place.key].row
+        return self.kept[record.place.id].row
 
     def _read(self, offset: int) -> Record:
         with self.path.open("rb") as stream:

@@ -17,6 +17,8 @@ from ftdoctor.render.html import environment, styles
 BUDGET = 2_900_000  # bytes of a page
 LEVELS = ((25, 2000), (25, 0), (12, 0), (6, 0), (3, 0), (1, 0))  # runs drawn, runs linked
 GROUPS = 25
+LEAST = 2  # runs that make a group worth a signature
+STANDS_OUT = 0.2  # share of the failed runs from which causes make the headline (judgement)
 MANY = 0.5  # share of the failed runs from which hours are trusted to order fixes (judgement)
 LEFT, RIGHT, TOP, BOTTOM = 2, 98, 2.0, 21.0  # drawing area of a sparkline in its 100 x 24 box
 
@@ -64,8 +66,10 @@ def _page(fleet: Fleet, told: Told, drawn: int, linked: int) -> str:
             shares=[
                 (100 * len(c.rows) / most_runs, 100 * c.hours / most_hours) for c in fleet.clusters
             ],
-            unknown=fleet.unknown[:GROUPS],
+            unknown=[g for g in fleet.unknown if len(g.rows) >= LEAST][:GROUPS],
+            singles=[g for g in fleet.unknown if len(g.rows) < LEAST],
             unanswered=fleet.unanswered[:GROUPS],
+            groups=GROUPS,
             drawn=drawn,
             linked=linked,
             sparks=sparks,
@@ -88,6 +92,9 @@ def _page(fleet: Fleet, told: Told, drawn: int, linked: int) -> str:
 def headline(fleet: Fleet) -> str:
     """Return what kills the runs, in one or two sentences."""
     runs = len(fleet.rows)
+    lost = fleet.count("unreadable") + fleet.count("failed")
+    if not fleet.failed and lost:
+        return f"{lost:,} of {words.plural(runs, 'run')} could not be diagnosed; no other failed."
     if not fleet.failed:
         return f"No known failure found in {words.plural(runs, 'run')}."
     first = f"{fleet.failed:,} of {words.plural(runs, 'run')} failed."
@@ -95,9 +102,14 @@ def headline(fleet: Fleet) -> str:
         return f"{first} No known cause is likely in any of them."
     top = fleet.clusters[:2]
     told = sum(len(c.rows) for c in top)
+    if told < STANDS_OUT * fleet.failed:
+        causes = words.plural(len(fleet.clusters), "root cause")
+        most = words.plural(len(top[0].rows), "run")
+        return f"{first} No root cause stands out: of {causes}, none has more than {most}."
     named = words.listed([f"“{c.title}”" for c in top])
     verb = "explains" if len(top) == 1 else "explain"
-    return f"{first} {named} {verb} {words.percent(told / fleet.failed)} of them."
+    part = "all" if told == fleet.failed else words.percent(told / fleet.failed)
+    return f"{first} {named} {verb} {part} of them."
 
 
 def lever(fleet: Fleet) -> tuple[Cluster, str] | None:
@@ -142,6 +154,8 @@ def odds(marker: Marker) -> str:
 
 
 def _two_digits(value: float) -> str:
+    if value > 1000:
+        return ">1,000"  # which thousand rests on the half added to an empty cell
     rounded = float(f"{value:.2g}")
     return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
 

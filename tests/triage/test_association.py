@@ -62,6 +62,22 @@ def test_unknown_is_not_absent() -> None:
     assert found(rows, "c") == []  # no other run's host is known: nothing to compare with
 
 
+def test_a_cluster_is_compared_with_its_own_kind_of_training() -> None:
+    kind = "kind of training"
+    rows = [row(i, "kl", **{kind: "rl", "trainer": "tinker"}) for i in range(10)]
+    rows += [row(i, "", **{kind: "rl", "trainer": "tinker"}) for i in range(10, 30)]
+    rows += [row(i, "", **{kind: "sft", "trainer": "hf"}) for i in range(30, 90)]
+    assert found(rows, "kl") == []
+    rows += [row(i, "", **{kind: "rl", "trainer": "verl"}) for i in range(90, 120)]
+    assert found(rows, "kl") == [("trainer", "tinker")]
+
+
+def test_what_most_others_have_too_marks_nobody_however_many_runs() -> None:
+    rows = [row(i, "oom", optim="adamw") for i in range(800)]
+    rows += [row(i, "", optim="adamw" if i % 5 else "lion") for i in range(800, 4800)]
+    assert found(rows, "oom") == []
+
+
 def test_what_all_runs_share_marks_nobody() -> None:
     rows = [row(i, "c" if i < 10 else "", host="n1") for i in range(60)]
     assert found(rows, "c") == []
@@ -99,6 +115,19 @@ def test_unknown_runs_are_grouped_by_alike_symptoms() -> None:
     rows += [unknown(5, "a", "b", "c", "d"), unknown(6, "x"), unknown(7, "x")]
     groups = fleet_of(rows).unknown
     assert [(g.symptoms, len(g.rows)) for g in groups] == [(("a", "b", "c"), 6), (("x",), 2)]
+
+
+def test_unknown_exceptions_are_grouped_by_their_message() -> None:
+    rows = [
+        replace(row(i, "uncaught-exception"), message=f"KeyError: 'lane {i}' at /data/{i}/x")
+        for i in range(3)
+    ]
+    rows.append(replace(row(9, "uncaught-exception"), message="TypeError: not that"))
+    rows.append(row(10, "uncaught-exception"))  # its message was not kept
+    fleet = fleet_of(rows)
+    assert [len(group.rows) for group in fleet.unknown] == [3, 1]
+    assert fleet.unknown[0].titles == ("KeyError: 'lane 0' at /data/0/x",)
+    assert len(fleet.clusters[0].rows) == 5
 
 
 def test_hours_count_once_under_the_first_cause() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ftdoctor.errors import FtdoctorError
 from ftdoctor.fleet.draft import draft
 from ftdoctor.library import load
+from ftdoctor.lint import lint
 from ftdoctor.model import Library
+from ftdoctor.rank import NOTABLE_LEAK
 from ftdoctor.selftest import results
 from tests.triage.conftest import MakeRun
 
@@ -49,6 +52,26 @@ def test_a_shared_message_becomes_a_symptom_that_finds_further_runs(
     fresh = diagnose(make_run("bad-99", log=FAULT.format(n=99)), options)
     assert fresh.causes[0].id == "frobnicator-broken"
     assert all(c.id != "frobnicator-broken" for c in diagnose(good[0], options).causes)
+
+
+def test_a_long_message_makes_a_title_that_the_check_accepts(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
+    log = f"step {{n}}\nRuntimeError: the frobnicator is {'very ' * 30}much out of order!\n"
+    bad = [str(make_run(f"bad-{n}", log=log.format(n=n))) for n in range(2)]
+    path = tmp_path / "draft.yaml"
+    path.write_text(draft(bad, [], "frobnicator-broken", load()).text)
+    library = load((path,), check_calls=True)
+    assert [fault for fault in lint(library) if fault.startswith(str(path))] == []
+    assert problems(library, path) == []
+
+
+def test_what_healthy_runs_often_show_is_not_drafted_from_few(make_run: MakeRun) -> None:
+    library = load()
+    bad = [str(make_run(f"bad-{n}", log=FAULT.format(n=n))) for n in range(2)]
+    shows = yaml.safe_load(draft(bad, [], "x", library).text.split("---")[1])["shows"]
+    assert "x-message" in shows
+    assert all(library.symptoms[s].leak <= NOTABLE_LEAK for s in shows if s != "x-message")
 
 
 def test_shared_known_symptoms_alone_make_a_cause(tmp_path: Path, make_run: MakeRun) -> None:

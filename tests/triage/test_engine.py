@@ -65,10 +65,12 @@ def test_too_much_memory_is_a_row_and_the_rest_goes_on(make_run: MakeRun) -> Non
     places = list(find_runs([str(make_run(f"r{i}")) for i in range(2)]))
     with local_pool(1) as executor:
         tight = records(places[:1], executor, limits=Limits(memory=20 << 20))
-    assert tight["r0"].kind == "failed"
-    assert "memory" in tight["r0"].reason
-    with local_pool(1) as executor:
+        assert tight["r0"].kind == "failed"
+        assert "memory" in tight["r0"].reason
+        # In the same thread, after a run of another limit: a process cannot give itself more.
         assert records(places, executor)["r1"].kind == "healthy"
+        again = records(places[:1], executor, limits=Limits(memory=20 << 20))
+        assert "memory" in again["r0"].reason
 
 
 def hanging(folder: Path) -> Place:
@@ -232,7 +234,7 @@ def test_dask_workers_do_the_runs_even_if_one_is_killed(
         for record in triage(places, executor, limits=Limits(seconds=60)):
             if not done:
                 os.killpg(workers[0].pid, signal.SIGKILL)
-            done[record.place.key] = record
+            done[record.place.id] = record
     assert len(done) == len(places)
     assert [r.reason for r in done.values() if r.kind == "failed"] == []
     close_all()

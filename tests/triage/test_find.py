@@ -17,7 +17,8 @@ LOG = "{'loss': 2.0, 'learning_rate': 0.0001, 'epoch': 0.1}\n" * 5
 
 
 def found(*roots: Path | str) -> list[str]:
-    return [place.key for place in find_runs([str(root) for root in roots])]
+    places = find_runs([str(root) for root in roots])
+    return [f"{p.path}#{p.part}" if p.part else p.path for p in places]
 
 
 def below(root: Path, *roots: Path | str) -> list[str]:

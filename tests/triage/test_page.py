@@ -79,4 +79,6 @@ def test_sparklines_share_one_scale() -> None:
 def test_no_run_at_all_and_no_failure() -> None:
     healthy = Row(run="a", path="a", key="a", kind="healthy")
     assert "No known failure found in 1 run" in render_fleet(fleet_of([healthy]), TOLD)
+    lost = Row(run="b", path="b", key="b", kind="failed", reason="took too long")
+    assert "1 of 2 runs could not be diagnosed" in render_fleet(fleet_of([healthy, lost]), TOLD)
     assert "0 runs" in render_fleet(fleet_of([]), TOLD)

@@ -122,6 +122,9 @@ def test_reports_are_linked(tmp_path: Path, make_run: MakeRun, environment: dict
 
 
 def test_nothing_readable_exits_with_3(tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "none-yet.txt").write_text("# failed jobs\n")
+    none = summary(environment, f"@{tmp_path / 'none-yet.txt'}", "-o", tmp_path / "none")
+    assert none["runs"] == 0
     (tmp_path / "empty").mkdir()
     made = summary(environment, tmp_path / "empty", "-o", tmp_path, expect=3)
     assert made["not_diagnosed"] == 1
@@ -179,20 +182,54 @@ def test_watch_does_it_again(
     assert process.returncode in (0, 130)
 
 
+def paths(store: Store) -> list[str]:
+    return [kept.row.path for kept in store.kept.values()]
+
+
 def test_a_line_that_a_crash_cut_is_dropped(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.add(Record(Place("/a", stamp="1"), "healthy"))
     whole = (tmp_path / LOG).read_bytes()
     (tmp_path / LOG).write_bytes(whole + whole[:40])
     with Store(tmp_path) as store:
-        assert list(store.kept) == ["/a"]
+        assert paths(store) == ["/a"]
         store.add(Record(Place("/b", stamp="1"), "healthy"))
     with Store(tmp_path) as store:
-        assert list(store.kept) == ["/a", "/b"]
-        store.settle(["/b"])
-        assert list(store.kept) == ["/b"]
+        assert paths(store) == ["/a", "/b"]
+        store.settle([Place("/b").id])
+        assert paths(store) == ["/b"]
 
 
 def test_a_second_triage_into_the_same_folder_is_refused(tmp_path: Path) -> None:
     with Store(tmp_path), pytest.raises(FtdoctorError, match="another triage"):
         Store(tmp_path)
+
+
+def test_a_key_in_a_path_is_written_nowhere_and_the_run_is_known_again(
+    tmp_path: Path, make_run: MakeRun, environment: dict[str, str]
+) -> None:
+    key = "hf_" + "Ab1" * 10
+    make_run(f"one-{key}")
+    make_run(f"one-{key[:-1]}9", dead=True)  # the same name once the key is taken out
+    for stream, text in (("out", "{'loss': 1.0}\n{'loss': 0.9}\n"), ("err", "a warning\n")):
+        for job in (key, "job-17"):
+            (tmp_path / "runs" / "logs").mkdir(exist_ok=True)
+            (tmp_path / "runs" / "logs" / f"{job}.{stream}").write_text(text)
+    root, out = tmp_path / "runs", tmp_path / "out"
+    assert summary(environment, root, "-o", out, "--reports")["runs"] == 4
+    for path in out.rglob("*"):
+        assert key[:-1] not in path.name
+        assert path.is_dir() or key[:-1].encode() not in path.read_bytes(), path
+    again = summary(environment, root, "-o", out, "--reports")
+    assert (again["diagnosed"], again["unchanged"]) == (0, 4)
+
+
+def test_a_name_that_a_spreadsheet_would_run_is_text(
+    tmp_path: Path, make_run: MakeRun, environment: dict[str, str]
+) -> None:
+    for name in ("=cmd|' /C calc'!A0", "@SUM(1)", "-2+3", "+1", "plain"):
+        make_run(name)
+    command(environment, "triage", tmp_path / "runs", "-o", tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out" / "ftdoctor-triage.csv").open()))
+    assert len(rows) == 5
+    assert not [value for row in rows for value in row.values() if value[:1] in tuple("=+-@\t\r")]
