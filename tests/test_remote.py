@@ -358,7 +358,7 @@ class Service(BaseHTTPRequestHandler):
         else:
             self.answer(b'{"error": {"code": 404, "message": "not found"}}', 404)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 - the name is the base class's
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
