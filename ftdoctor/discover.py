@@ -36,6 +36,14 @@ FOLDERS_PASSED_OVER = {
     ".tox": "Python environment",
     ".eggs": "packages",
 }
+# How the reasons begin for which a file that may matter was not opened; others are by design.
+NOT_OPENED = (
+    "no permission",
+    "cannot be opened",
+    "beyond the limit",
+    "an archive of",
+    "holds more",
+)
 WHAT_A_RUN_LOOKS_LIKE = (
     "A run is a folder with at least one of: trainer_state.json, a log of standard output, "
     "metrics.jsonl, wandb/ or TensorBoard files, a training configuration or script, "
