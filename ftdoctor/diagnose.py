@@ -11,9 +11,11 @@ from pathlib import Path
 from ftdoctor.compare import Comparison, compare
 from ftdoctor.curves import thin
 from ftdoctor.detect.engine import detect_all
+from ftdoctor.discover import NOT_OPENED
 from ftdoctor.fixes import edit_for, fix_text
 from ftdoctor.library import load
 from ftdoctor.model import (
+    Artifact,
     ArtifactState,
     Curve,
     Diagnosis,
@@ -271,6 +273,18 @@ def _verdict(
             lead=strongest.text,
             action="Add the files named under “What could not be checked” and diagnose again.",
         )
+    if unread := _unread(run):
+        more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
+        curve = "" if _trained_visibly(run) else " No training curve was readable."
+        return Verdict(
+            "healthy",
+            f"No known failure found in what could be read: {unread[0].path}{more} could not be "
+            f"read whole, and {unchecked} of {len(findings)} checks could not be made.",
+            lead="Not whole: "
+            + "; ".join(f"{a.path} ({a.reason})" for a in unread[:3])
+            + f".{curve}",
+            action="Mend or add the files that could not be read and diagnose again.",
+        )
     if not _trained_visibly(run):
         return Verdict(
             "healthy",
@@ -284,6 +298,19 @@ def _verdict(
         lead=f"{checked} checks were made; the likeliest cause stays below "
         f"{max([0.05, *(c.probability for c in causes)]):.0%}.",
     )
+
+
+def _unread(run: Run) -> list[Artifact]:
+    """Return the files that may matter and were not read: they cannot speak for the run's health.
+
+    A file cut short is read up to there, but what was lost may have told of a failure.
+    """
+    return [
+        artifact
+        for artifact in run.artifacts
+        if artifact.state in (ArtifactState.DAMAGED, ArtifactState.PARTIAL)
+        or (artifact.state is ArtifactState.SKIPPED and artifact.reason.startswith(NOT_OPENED))
+    ]
 
 
 def _told(findings: Sequence[Finding]) -> list[str]:

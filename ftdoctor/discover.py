@@ -18,6 +18,8 @@ from ftdoctor.read.source import TEXT_LIMIT, Source, local_source, memory_source
 
 MAX_FILES = 5000
 MAX_DEPTH = 12
+FOLDER_ARCHIVES = 2 << 30  # bytes that the archives in a folder of this machine may hold together
+PLACE_ARCHIVES = 64 << 20  # the same in a remote place, where they must be fetched, or an archive
 FOLDERS_PASSED_OVER = {
     ".git": "version control",
     ".hg": "version control",
@@ -34,6 +36,14 @@ FOLDERS_PASSED_OVER = {
     ".tox": "Python environment",
     ".eggs": "packages",
 }
+# How the reasons begin for which a file that may matter was not opened; others are by design.
+NOT_OPENED = (
+    "no permission",
+    "cannot be opened",
+    "beyond the limit",
+    "an archive of",
+    "holds more",
+)
 WHAT_A_RUN_LOOKS_LIKE = (
     "A run is a folder with at least one of: trainer_state.json, a log of standard output, "
     "metrics.jsonl, wandb/ or TensorBoard files, a training configuration or script, "
@@ -72,7 +82,8 @@ def discover(path: str | Path, *, choose: str = "") -> Discovery:
         content = sys.stdin.buffer.read(TEXT_LIMIT)
         root, sources = "standard input", [memory_source("stdin.log", content)]
     elif opened := _open_place(text):
-        root, sources = opened
+        root, members = opened
+        sources = list(_with_archives(members, skipped, PLACE_ARCHIVES))
     else:
         local = Path(text).expanduser()
         if not local.exists():
@@ -80,7 +91,7 @@ def discover(path: str | Path, *, choose: str = "") -> Discovery:
         local = local.resolve()
         root = str(local)
         if local.is_dir():
-            sources = list(_with_archives(walk(local, skipped), skipped))
+            sources = list(_with_archives(walk(local, skipped), skipped, FOLDER_ARCHIVES))
         else:
             sources = [local_source(local.parent, local)]
     found = tuple(Found(source, classify(source)) for source in sources)
@@ -105,24 +116,30 @@ def _open_place(text: str) -> tuple[str, list[Source]] | None:
     return open_place(text)
 
 
-def _with_archives(sources: Iterable[Source], skipped: list[Artifact]) -> Iterator[Source]:
-    """Yield the files with compressed logs and archives replaced by what they hold."""
-    from ftdoctor.places import inside
+def _with_archives(
+    sources: Iterable[Source], skipped: list[Artifact], budget: int
+) -> Iterator[Source]:
+    """Yield the files with compressed logs and archives replaced by what they hold.
+
+    `budget` is how many bytes they may hold together, the rest stay closed.
+    """
+    from ftdoctor.places import INSIDE_LIMIT, inside
 
     walked = list(sources)
     names = {source.path for source in walked}
     for source in walked:
-        opened = inside(source)
+        opened = inside(source, min(budget, INSIDE_LIMIT))
         if opened is None:
             yield source
             continue
-        members, reason = opened
-        fresh = [member for member in members if member.path not in names]
-        if len(fresh) < len(members):
+        budget -= sum(member.size for member in opened.members)
+        fresh = [member for member in opened.members if member.path not in names]
+        reason = opened.reason
+        if len(fresh) < len(opened.members):
             reason = "packed copy of a file that lies beside it"
         if reason:
-            damaged = ArtifactState.SKIPPED if fresh or members else ArtifactState.DAMAGED
-            skipped.append(Artifact(source.path, "", source.size, damaged, reason))
+            state = ArtifactState.DAMAGED if opened.damaged else ArtifactState.SKIPPED
+            skipped.append(Artifact(source.path, "", source.size, state, reason))
         yield from fresh
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import logging
 import lzma
 import re
 import stat
@@ -17,7 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -26,12 +27,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from ftdoctor.errors import UnreadableRunError
-from ftdoctor.read.source import Source
+from ftdoctor.read.source import Source, local_source
 
 MEMBER_LIMIT = 20_000  # files taken of one archive or prefix
 TOTAL_LIMIT = 4 << 30  # bytes of all members together, unpacked
 PACKED_LIMIT = 2 << 30  # bytes of a compressed stream that must be unpacked to be listed
-INSIDE_LIMIT = 256 << 20  # bytes of an archive that lies in a run, packed and unpacked
+INSIDE_LIMIT = 256 << 20  # the same of an archive that lies in a run or in a remote place
 RATIO_LIMIT = 1000  # unpacked to packed; deflate cannot exceed 1032, text logs reach about 100
 SMALL = 64 << 20  # bytes; below this no ratio is suspicious
 SPOOL = (
@@ -51,49 +52,71 @@ def open_place(text: str) -> tuple[str, list[Source]] | None:
     it is one and cannot be listed.
     """
     if REMOTE.match(text):
-        return text, _remote(text)
+        # What follows the question mark of a signed address is a credential.
+        place = text.partition("?")[0]
+        sources = _remote(text, place)
+        lone = len(sources) == 1 and place.endswith(sources[0].path)
+        return place, (_members(sources[0], place, INSIDE_LIMIT) if lone else None) or sources
     path = Path(text).expanduser()
     if not path.is_file():
         return None
-    name = path.name.lower()
+    members = _members(local_source(path.parent, path), str(path), PACKED_LIMIT)
+    return None if members is None else (str(path), members)
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What an archive holds, or why it was left closed; `damaged` if that is its own fault."""
+
+    members: tuple[Source, ...] = ()
+    reason: str = ""
+    damaged: bool = False
+
+
+def inside(source: Source, limit: int = INSIDE_LIMIT) -> Inside | None:
+    """Return what a compressed file or archive inside a run holds, None if the file is neither.
+
+    Packed and unpacked it may have `limit` bytes. A compressed log goes by its own name without the
+    suffix, members of an archive by theirs below the archive's.
+    """
+    name = source.name.lower()
+    if not name.endswith((*ZIP_NAMES, *TAR_NAMES, *PACKED_NAMES)):
+        return None
+    if source.size > limit:
+        return Inside(reason=f"an archive of {source.size:,} bytes: unpack it to have it read")
+    try:
+        members = _members(source, source.path, limit) or []
+    except UnreadableRunError as error:
+        return Inside(reason=str(error).removeprefix(f"{source.path}: "), damaged=True)
+    if sum(member.size for member in members) > limit:
+        return Inside(reason=f"holds more than {limit:,} bytes: unpack it to have it read")
+    top = f"{source.path}/" if name.endswith((*ZIP_NAMES, *TAR_NAMES)) else ""
+    folder = "" if top else source.path.rpartition("/")[0] + "/"
+    return Inside(tuple(replace(m, path=f"{top or folder}{m.path}".lstrip("/")) for m in members))
+
+
+def _members(source: Source, place: str, limit: int) -> list[Source] | None:
+    """Return the files in an archive or compressed file, None if it is neither.
+
+    A compressed stream is unpacked to be listed, up to `limit` bytes; of a zip and of a plain tar
+    only directory and headers are read.
+    """
+    name = source.name.lower()
     try:
         if name.endswith(ZIP_NAMES):
-            return str(path), _zip_members(path)
+            return _zip_members(source, place)
         if name.endswith(TAR_NAMES):
-            return str(path), _tar_members(path)
+            return _tar_members(source, place, limit)
         if name.endswith(PACKED_NAMES):
-            return str(path), [_unpacked(path)]
+            return [_unpacked(source, place, limit)]
     except UnreadableRunError:
         raise
     except Exception as error:  # zipfile, tarfile, zlib, lzma and zstandard have their own errors
         raise UnreadableRunError(
-            f"{path}: the archive is damaged or cut ({error}); copy it again or unpack what is left"
+            f"{place}: the archive is damaged or cut ({error}); copy it again or unpack what is "
+            "left"
         ) from error
     return None
-
-
-def inside(source: Source) -> tuple[list[Source], str] | None:
-    """Return what a compressed file or archive inside a run holds, or nothing and the reason.
-
-    None if the file is neither. A compressed log goes by its own name without the suffix, members
-    of an archive by theirs below the archive's.
-    """
-    path, name = source.local, source.name.lower()
-    if path is None or not name.endswith((*ZIP_NAMES, *TAR_NAMES, *PACKED_NAMES)):
-        return None
-    if source.size > INSIDE_LIMIT:
-        return [], f"an archive of {source.size:,} bytes: unpack it to have it read"
-    try:
-        found = open_place(str(path))
-    except UnreadableRunError as error:
-        return [], str(error).removeprefix(f"{path}: ")
-    members = found[1] if found else []
-    if sum(member.size for member in members) > INSIDE_LIMIT:
-        return [], f"holds more than {INSIDE_LIMIT:,} bytes: unpack it to have it read"
-    folder = source.path.rpartition("/")[0]
-    if not name.endswith((*ZIP_NAMES, *TAR_NAMES)):
-        return [replace(m, path=f"{folder}/{m.path}".lstrip("/")) for m in members], ""
-    return [replace(m, path=f"{source.path}/{m.path}") for m in members], ""
 
 
 # --- bounds -----------------------------------------------------------------------------------
@@ -107,7 +130,7 @@ def safe_member(name: str) -> str | None:
     return None if escapes or not parts else "/".join(parts)
 
 
-def _check_sizes(place: Path, sizes: Iterable[int], packed: int) -> None:
+def _check_sizes(place: str, sizes: Iterable[int], packed: int) -> None:
     """Refuse decompression bombs before anything is unpacked."""
     total = 0
     for count, size in enumerate(sizes, start=1):
@@ -140,28 +163,28 @@ def _without_common_folder(sources: list[Source]) -> list[Source]:
 # --- archives ---------------------------------------------------------------------------------
 
 
-def _zip_members(path: Path) -> list[Source]:
-    with zipfile.ZipFile(path) as archive:
+def _zip_members(source: Source, place: str) -> list[Source]:
+    with source.open() as stream, zipfile.ZipFile(stream) as archive:
         members = [
             m for m in archive.infolist()
             if not m.is_dir() and not stat.S_ISLNK(m.external_attr >> 16)
         ]  # fmt: skip
     if any(m.flag_bits & 1 for m in members):
-        raise UnreadableRunError(f"{path}: the archive is encrypted; unpack it first")
-    _check_sizes(path, (m.file_size for m in members), path.stat().st_size)
+        raise UnreadableRunError(f"{place}: the archive is encrypted; unpack it first")
+    _check_sizes(place, (m.file_size for m in members), source.size)
     found = []
     for member in members:
         name = safe_member(member.filename)
         if name is not None:
-            opener = _zip_opener(path, member)
+            opener = _zip_opener(source, member)
             found.append(Source(name, member.file_size, _zip_time(member), opener))
     return _without_common_folder(found)
 
 
-def _zip_opener(path: Path, member: zipfile.ZipInfo) -> Callable[[], BinaryIO]:
+def _zip_opener(source: Source, member: zipfile.ZipInfo) -> Callable[[], BinaryIO]:
     def opener() -> BinaryIO:
         # The member keeps the archive's handle open until it is closed itself.
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(source.local or source.open()) as archive:
             stream = archive.open(member)
         return _buffered(cast(BinaryIO, stream), 0, member.file_size, owned=True)
 
@@ -176,30 +199,33 @@ def _zip_time(member: zipfile.ZipInfo) -> float | None:
     return None
 
 
-def _tar_members(path: Path) -> list[Source]:
-    packed = not path.name.lower().endswith(".tar")
-    plain = _unpack_stream(path) if packed else None
-    with tarfile.open(fileobj=plain) if plain else tarfile.open(path) as archive:
+def _tar_members(source: Source, place: str, limit: int) -> list[Source]:
+    packed = not source.name.lower().endswith(".tar")
+    plain = _unpack_stream(source, place, limit) if packed else None
+    stream = plain or source.open()
+    with tarfile.open(fileobj=stream) as archive:
         members = [m for m in islice(archive, MEMBER_LIMIT + 1) if m.isreg()]
-    _check_sizes(path, (m.size for m in members), path.stat().st_size)
+    if plain is None:
+        stream.close()
+    _check_sizes(place, (m.size for m in members), source.size)
     found = []
     for member in members:
         name = safe_member(member.name)
         if name is not None and not member.issparse():
-            opener = _slice_opener(path, plain, member.offset_data, member.size)
+            opener = _slice_opener(source, plain, member.offset_data, member.size)
             found.append(Source(name, member.size, member.mtime or None, opener))
     return _without_common_folder(found)
 
 
 def _slice_opener(
-    path: Path, plain: BinaryIO | None, offset: int, size: int
+    source: Source, plain: BinaryIO | None, offset: int, size: int
 ) -> Callable[[], BinaryIO]:
     """Return an opener of one member: a range of the tar file, or of its unpacked form."""
 
     def opener() -> BinaryIO:
         if plain is not None:
             return _buffered(plain, offset, size, owned=False)
-        return _buffered(path.open("rb"), offset, size, owned=True)
+        return _buffered(source.open(), offset, size, owned=True)
 
     return opener
 
@@ -247,26 +273,30 @@ def _buffered(stream: BinaryIO, offset: int, size: int, *, owned: bool) -> Binar
 # --- compressed streams -----------------------------------------------------------------------
 
 
-def _unpacked(path: Path) -> Source:
+def _unpacked(source: Source, place: str, limit: int) -> Source:
     """Return the one file inside `train.log.gz` and the like, under its own name."""
-    plain = _unpack_stream(path)
+    plain = _unpack_stream(source, place, limit)
     size = plain.seek(0, io.SEEK_END)
-    opener = _slice_opener(path, plain, 0, size)
-    return Source(path.name[: path.name.rindex(".")], size, path.stat().st_mtime, opener)
+    opener = _slice_opener(source, plain, 0, size)
+    return Source(source.name[: source.name.rindex(".")], size, source.modified, opener)
 
 
-def _unpack_stream(path: Path) -> BinaryIO:
+def _unpack_stream(source: Source, place: str, limit: int) -> BinaryIO:
     """Unpack a compressed file into an unnamed temporary file, within the limits."""
-    packed = path.stat().st_size
-    with _decompressor(path) as stream:
+    if source.size > limit:
+        raise UnreadableRunError(
+            f"{place}: {source.size:,} bytes that must be unpacked to be listed: copy it here and "
+            "unpack it"
+        )
+    with source.open() as raw, _decompressor(source.name.lower(), raw, place) as stream:
         spool = cast(BinaryIO, tempfile.SpooledTemporaryFile(SPOOL))  # noqa: SIM115
         total = 0
         while piece := stream.read(1 << 20):
             total += len(piece)
-            if total > PACKED_LIMIT or (total > SMALL and total > RATIO_LIMIT * max(1, packed)):
+            if total > limit or (total > SMALL and total > RATIO_LIMIT * max(1, source.size)):
                 spool.close()
                 raise UnreadableRunError(
-                    f"{path}: {packed:,} bytes that unpack to more than {total:,}; "
+                    f"{place}: {source.size:,} bytes that unpack to more than {total:,}; "
                     "unpack it yourself if you trust it"
                 )
             spool.write(piece)
@@ -274,22 +304,21 @@ def _unpack_stream(path: Path) -> BinaryIO:
     return spool
 
 
-def _decompressor(path: Path) -> BinaryIO:
-    name = path.name.lower()
+def _decompressor(name: str, raw: BinaryIO, place: str) -> BinaryIO:
     if name.endswith((".gz", ".tgz")):
-        return cast(BinaryIO, gzip.open(path, "rb"))
+        return cast(BinaryIO, gzip.open(raw, "rb"))
     if name.endswith((".bz2", ".tbz2")):
-        return cast(BinaryIO, bz2.open(path, "rb"))
+        return cast(BinaryIO, bz2.open(raw, "rb"))
     if name.endswith((".xz", ".txz")):
-        return cast(BinaryIO, lzma.open(path, "rb"))
+        return cast(BinaryIO, lzma.open(raw, "rb"))
     try:
         import zstandard
     except ImportError:
         raise UnreadableRunError(
-            f"{path}: reading Zstandard needs `pip install 'ftdoctor-forensics[zstd]'`; "
+            f"{place}: reading Zstandard needs `pip install 'ftdoctor-forensics[zstd]'`; "
             "or unpack it with `zstd -d` first"
         ) from None
-    return cast(BinaryIO, zstandard.open(path, "rb"))
+    return cast(BinaryIO, zstandard.open(raw, "rb"))
 
 
 # --- remote -----------------------------------------------------------------------------------
@@ -298,9 +327,11 @@ FETCHED_WHOLE = 4 << 20  # bytes; smaller files are fetched once and kept, of ot
 FETCHED_KEPT = 32
 BLOCK = 1 << 20  # bytes asked for at once; S3's own default of 50 MB is for reading on
 CONNECT_SECONDS, ANSWER_SECONDS = 15, 60
+_IN_EXTRA = frozenset({"http", "https", "s3", "s3a", "gs", "gcs", "hf"})
+_TALKATIVE = ("fsspec", "s3fs", "gcsfs", "huggingface_hub", "asyncio", "botocore", "google")
 # What the errors of the protocols' packages mean, by the name of their class.
 _HINTS = (
-    (r"NoCredentials|PartialCredentials|DefaultCredentials|TokenRetrieval",
+    (r"NoCredentials|PartialCredentials|DefaultCredentials|TokenRetrieval|Anonymous caller",
      "no credentials were found: set them as for the protocol's own tools"),
     (r"Permission|Forbidden|AccessDenied|Unauthorized|SignatureDoesNotMatch|Gated",
      "access was denied: check the credentials"),
@@ -310,31 +341,43 @@ _HINTS = (
 )  # fmt: skip
 
 
-def _remote(text: str) -> list[Source]:
+def _remote(text: str, place: str) -> list[Source]:
     """Return the files below a remote prefix, or the one file it names, through fsspec."""
-    protocol = text.partition(":")[0].lower()
+    protocol, _, name = text.partition("://")
+    protocol = protocol.lower()
+    if not name.strip("/"):
+        raise UnreadableRunError(f"{place}: names no place behind {protocol}://; check the address")
+    for package in _TALKATIVE:  # they log tracebacks of what is told here in one line
+        logging.getLogger(package).setLevel(logging.CRITICAL + 1)
     try:
         import fsspec
 
         system, root = fsspec.core.url_to_fs(text, **_options(protocol))
     except ImportError as error:
+        extra = "`pip install 'ftdoctor-forensics[remote]'`"
+        need = extra if protocol in _IN_EXTRA else "install it"
         raise UnreadableRunError(
-            f"{text}: a package for {protocol}:// is missing ({_one_line(error)}): "
-            "`pip install 'ftdoctor-forensics[remote]'`, or copy the run here first"
+            f"{place}: a package for {protocol}:// is missing ({_one_line(error)}): "
+            f"{need}, or copy the run here first"
         ) from None
     except ValueError as error:
-        raise UnreadableRunError(f"{text}: {_one_line(error)}; check the address") from None
+        raise UnreadableRunError(f"{place}: {_one_line(error)}; check the address") from None
+    except Exception as error:  # some packages ask the place already here
+        raise _unlisted(place, error) from error
     try:
         found = list(_remote_files(system, str(root)))
     except UnreadableRunError:
         raise
     except Exception as error:  # each protocol has its own errors: network, rights, names
-        raise UnreadableRunError(
-            f"{text}: {_hint(error)} ({_one_line(error)}), or copy the run here first"
-        ) from error
+        raise _unlisted(place, error) from error
     if not found:
-        raise UnreadableRunError(f"{text}: nothing lies there; check the address")
+        raise UnreadableRunError(f"{place}: nothing lies there; check the address")
     return found
+
+
+def _unlisted(place: str, error: Exception) -> UnreadableRunError:
+    told = f"{place}: {_hint(error)} ({_one_line(error)}), or copy the run here first"
+    return UnreadableRunError(told)
 
 
 def _options(protocol: str) -> dict[str, Any]:
@@ -347,6 +390,8 @@ def _options(protocol: str) -> dict[str, Any]:
     if protocol in ("s3", "s3a"):
         limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": ANSWER_SECONDS}
         return {"config_kwargs": {**limits, "retries": {"max_attempts": 1}}}
+    if protocol in ("gs", "gcs"):
+        return {"requests_timeout": ANSWER_SECONDS}
     return {}
 
 
@@ -366,7 +411,7 @@ def _remote_files(system: Any, root: str) -> Iterator[Source]:
     # A web server answers for a folder with a page that lists it.
     page = str(info.get("url", "")).endswith("/") and "html" in str(info.get("mimetype"))
     if info.get("type") == "file" and not page:
-        yield _remote_source(system, root.rsplit("/", 1)[-1], info)
+        yield _remote_source(system, root.partition("?")[0].rsplit("/", 1)[-1], info)
         return
     base = (str(info["url"]) if page else root).rstrip("/") + "/"
     listed = system.find(base if page else root, detail=True)

@@ -16,8 +16,34 @@ if TYPE_CHECKING:
 # Most specific first: a tool that is built on another one also shows the other's marks.
 TRAINERS = (
     "unsloth", "axolotl", "llama-factory", "torchtune", "tinker", "mlx", "openrlhf", "verl", "nemo",
-    "megatron", "openai", "lightning", "ray", "trl", "deepspeed", "hf",
+    "megatron", "openai", "lightning", "ray", "trl", "hf", "deepspeed",
 )  # fmt: skip
+# Names of metrics that one tool alone writes: all of a set in one log tell the trainer (the forms
+# are those of the tools' own loggers; versions and places in `read/rows.py` and the tests).
+TRAINER_OF_NAMES: tuple[tuple[frozenset[str], str], ...] = tuple(
+    (frozenset(names.split(", ")), trainer)
+    for names, trainer in (
+        ("lm loss, number of skipped iterations", "megatron"),
+        ("lm loss, elapsed time per iteration (ms)", "megatron"),
+        ("lm loss value, lm loss ppl", "megatron"),
+        ("reduced_train_loss", "nemo"),
+        ("actor/pg_loss", "verl"),
+        ("actor/pg_clipfrac", "verl"),
+        ("critic/score/mean", "verl"),
+        ("chosen_reward, reject_reward", "openrlhf"),
+        ("gpt_loss, loss_mean", "openrlhf"),
+        ("policy_loss, response_length, total_length", "openrlhf"),
+        ("act_loss, critic_loss, response_length", "openrlhf"),
+        ("tokens/sec, trained tokens", "mlx"),
+        ("loss, tokens_per_second_per_gpu", "torchtune"),
+        ("train_mean_nll", "tinker"),
+        ("runningavgsamplespersec", "deepspeed"),
+        ("skipped_steps, learning_rate", "deepspeed"),
+    )
+)
+NAMED_ROWS = 500  # rows of a log whose names are looked at: evaluation rows come late
+# These train from scratch as often as not: a loss alone does not tell what kind of training it is.
+PRETRAINERS = frozenset({"megatron", "nemo"})
 TRAINER_OF_MODULE = {
     "unsloth": "unsloth",
     "axolotl": "axolotl",
@@ -152,9 +178,10 @@ def _kind(parts: RunParts, names: set[str]) -> None:
     if parts.facts.get("run.kind"):
         return
     found = _kind_from_metrics(names) or _kind_from_settings(parts) or _kind_from_model(parts)
-    if found is None and "loss" in names and parts.facts.get("run.trainer"):
+    trainer = parts.facts.get("run.trainer", ())
+    if found is None and "loss" in names and trainer and trainer[0].value not in PRETRAINERS:
         # Such a tool trains a language model unless it says otherwise; a bare loop, anything.
-        found = "sft", parts.facts["run.trainer"][0].where
+        found = "sft", trainer[0].where
     if found is not None:
         parts.add("run.kind", found[0], found[1])
 
@@ -214,9 +241,21 @@ def _trainer(parts: RunParts, items: Sequence[Item]) -> None:
         for item in items
         if item.artifact.kind in TRAINER_OF_KIND and item.artifact.state in ("read", "partial")
     ]
+    candidates += [fact for item in items if (fact := _trainer_of_names(item))]
     if candidates:
         best = min(candidates, key=_specificity)
         parts.facts["run.trainer"] = [best]
+
+
+def _trainer_of_names(item: Item) -> Fact | None:
+    """Return the trainer that the names of a log's metrics give away, at its first row."""
+    rows = item.reading.metrics[:NAMED_ROWS]
+    names = {name.lower() for row in rows for name in row.values}
+    for wanted, trainer in TRAINER_OF_NAMES:
+        if wanted <= names:
+            place = Where(item.artifact.path, line=rows[0].line or None)
+            return Fact("run.trainer", trainer, place)
+    return None
 
 
 def _specificity(fact: Fact) -> int:

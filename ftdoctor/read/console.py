@@ -23,6 +23,7 @@ from ftdoctor.read.traceback import Trace, Tracebacks
 FIRST_LINES, LAST_LINES, INTERESTING_LINES = 2_000, 5_000, 20_000
 SAME_SHAPE = 1_000  # of lines that differ in numbers only, as many are kept (judgement)
 LINE_WIDTH = 4_000
+ZEROS_WITHIN = 4_096  # bytes at the end of a log that are looked at for NULs
 ROW_LIMIT = 2_000_000
 EVENT_LIMIT = 2_000
 WARNING_LIMIT = 500
@@ -79,7 +80,24 @@ def read_console(source: Source) -> Reading:
             continue
         previous = raw
         log.feed(logtext.clean(raw, number))
-    return log.reading("; the middle searched for rows and trouble only" if middle else "")
+    reading = log.reading("; the middle searched for rows and trouble only" if middle else "")
+    return _with_zeros(reading, source)
+
+
+def _with_zeros(reading: Reading, source: Source) -> Reading:
+    """Mark a log that ends in NULs, which a machine that went down leaves in place of the text."""
+    with source.open() as stream:
+        stream.seek(max(0, source.size - ZEROS_WITHIN))
+        tail = stream.read(ZEROS_WITHIN)
+    zeros = len(tail) - len(tail.rstrip(b"\0"))
+    if not zeros or tail.startswith((b"\xff\xfe", b"\xfe\xff")) or zeros == 1:
+        return reading  # UTF-16 ends in one
+    nothing = not (reading.lines or reading.metrics or reading.events)
+    return replace(
+        reading,
+        state=ArtifactState.DAMAGED if nothing else ArtifactState.PARTIAL,
+        reason="ends in NUL bytes: the machine went down while writing; what it last said is lost",
+    )
 
 
 class _Log:

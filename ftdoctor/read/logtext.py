@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +18,10 @@ BLOCK = 4 << 20
 # end; between them only lines that may matter are looked at (see `candidates`).
 WHOLE = 16 << 20
 EDGE = 2 << 20
+# Lines between the edges that differ in numbers only: as many are looked at (judgement). Rows of
+# metrics are not counted among them.
+SAME_SHAPE = 1_000
+SHAPES = 100_000  # shapes that are told apart
 FRAGMENT_LIMIT = 16_384  # bytes kept of one fragment; longer ones are data dumps (judgement)
 BAR_WITHIN = 1_000  # bytes around a row in which the bar that it belongs to is looked for
 # Lines after the header of a traceback that are read whole between the edges.
@@ -48,12 +53,15 @@ _BAR = re.compile(
     r"|\s+(?P<count2>\d+/\d+)\s*\[(?P<meter2>[^\]]*)\])"
 )
 _COUNTS = b" 0123456789"
+_NUMBERS = b"0123456789"
 # It begins with plain letters, which are searched several times as fast as a word's border.
 _LOSS = re.compile(
-    rb"loss(?<![A-Za-z0-9_]loss)['\"]?\s*[:=]\s*['\"]?"
+    rb"loss(?:(?<![A-Za-z0-9_]loss)|(?<=train_loss)|(?<=training_loss))(?:_step)?"
+    rb"['\"]?\s*[:=]\s*['\"]?"
     rb"([-+]?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|nan|inf))\b[^\r\n]*"
 )
 _STEP = re.compile(rb"(?i)step|iter")
+_ROW_WORD = re.compile(rb"(?i)loss|nll|reward|acc|perplexity|norm|train_runtime|step=|%\|")
 _QUOTES = b"'\""
 _TROUBLED = re.compile(rb"(?i)warn|error|fatal|critical")
 _COUNT = re.compile(r"^(?:[\w ().-]{0,60}: )?\d+(?:it|\s?examples|\s?tokens) \[[^\]]*\]")
@@ -98,13 +106,15 @@ def raw_fragments(source: Source) -> Iterator[tuple[int, bytes]]:
                 yield number, part.encode()
         return
     line = 1
+    shapes: Counter[bytes] = Counter()
     for offset, block in _blocks(source):
         near_end = offset + len(block) > source.size - EDGE
-        whole = source.size <= WHOLE or offset < EDGE or near_end
-        if whole:
+        if source.size <= WHOLE:
             yield from _split(block, line)
+        elif offset < EDGE or near_end:
+            yield from _split(_without_rows(block, len(block) / source.size), line)
         else:
-            yield from candidates(block, line, len(block) / source.size)
+            yield from candidates(block, line, len(block) / source.size, shapes)
         line += block.count(b"\n")
 
 
@@ -149,12 +159,16 @@ def _form_of_bar(part: bytes) -> bytes:
     return part[:end].translate(None, _COUNTS) + total[total.rfind(b"/") :]
 
 
-def candidates(block: bytes, line: int, share: float = 0.0) -> Iterator[tuple[int, bytes]]:
+def candidates(
+    block: bytes, line: int, share: float = 0.0, shapes: Counter[bytes] | None = None
+) -> Iterator[tuple[int, bytes]]:
     """Yield the fragments of a block that may hold a metric row or trouble, with the bars around.
 
     One DFA pass (RE2) over the block: the cost is that of reading, not of the number of lines. Of
-    a block that is `share` of a log, as many rows of losses are kept as `thin.keep` says.
+    a block that is `share` of a log, as many rows of losses are kept as `thin.keep` says; `shapes`
+    counts the messages of the blocks before.
     """
+    shapes = Counter() if shapes is None else shapes
     if share:
         block = _without_rows(block, share)
     cursor = _Cursor(block, line)
@@ -165,6 +179,9 @@ def candidates(block: bytes, line: int, share: float = 0.0) -> Iterator[tuple[in
         if at < cursor.done:
             continue
         start, end = cursor.around(at)
+        if _enough(block[start:end], shapes):
+            cursor.done = end
+            continue
         yield from cursor.bar_before(start)
         if b"Traceback (most" in block[start:end]:
             end = _after_lines(block, end, TRACEBACK_WINDOW)
@@ -173,6 +190,17 @@ def candidates(block: bytes, line: int, share: float = 0.0) -> Iterator[tuple[in
             yield cursor.line_at(start), block[start:end]
         cursor.done = end
         yield from cursor.bar_after()
+
+
+def _enough(fragment: bytes, shapes: Counter[bytes]) -> bool:
+    """Say whether enough messages of that shape were looked at; count this one."""
+    if _ROW_WORD.search(fragment) or b"Traceback" in fragment:
+        return False
+    shape = fragment.translate(None, _NUMBERS)
+    if shape not in shapes and len(shapes) >= SHAPES:
+        return False
+    shapes[shape] += 1
+    return shapes[shape] > SAME_SHAPE
 
 
 def _without_rows(block: bytes, share: float) -> bytes:

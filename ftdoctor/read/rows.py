@@ -303,7 +303,7 @@ def _mlx_table(text: str) -> Row | None:
     loss, speed, tokens = (parse_number(found[i]) for i in (2, 4, 5))
     if loss is None or speed is None or tokens is None:
         return None
-    values = {"loss": loss, "tokens/sec": speed, "num_tokens": tokens * _UNITS[found[6]]}
+    values = {"loss": loss, "Tokens/sec": speed, "Trained Tokens": tokens * _UNITS[found[6]]}
     return Row(values, step=int(found[1]))
 
 

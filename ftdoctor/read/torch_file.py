@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import io
 import math
-import pickletools
 import re
 import struct
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from ftdoctor.model import ArtifactState, Fact, Where
+from ftdoctor.read.pickle_walk import (
+    Global,
+    Made,
+    PickleError,
+    Stored,
+    dangerous_names,
+    walk_pickle,
+)
 from ftdoctor.read.reading import Reading, Tensor
 from ftdoctor.read.safetensors import NAMES_SHOWN, WHOLE_LIMIT, adapter_facts, value_facts
 from ftdoctor.read.source import Source
 from ftdoctor.read.tensor_values import affordable_stats
 
 PICKLE_LIMIT = 64 << 20  # bytes of data.pkl; names and shapes of a 70B model take 0.2 MB
-OPCODE_LIMIT = 5_000_000
 MEMBER_LIMIT = 200_000
 NESTING = 4  # state dicts inside dicts of a checkpoint
 WEIGHT_NAME = re.compile(r"(adapter_model|pytorch_model|consolidated|model)\b.*\.(bin|pt|pth)$")
@@ -32,183 +38,6 @@ STORAGES: Mapping[str, tuple[str, int]] = {
     "ShortStorage": ("I16", 2), "CharStorage": ("I8", 1), "ByteStorage": ("U8", 1),
     "BoolStorage": ("BOOL", 1), "UntypedStorage": ("U8", 1),
 }  # fmt: skip
-
-# Modules by which a pickle can run a program; no tensor file needs them.
-DANGEROUS_MODULES = frozenset({
-    "os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "runpy", "webbrowser",
-    "importlib", "pty", "commands", "ctypes", "multiprocessing", "pickle", "_pickle",
-    "code", "codeop", "bdb", "pdb", "timeit", "asyncio", "http", "urllib", "requests",
-})  # fmt: skip
-DANGEROUS_BUILTINS = frozenset({
-    "eval", "exec", "compile", "__import__", "open", "setattr", "input",
-})  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Global:
-    """A name that unpickling would import; never imported here."""
-
-    module: str
-    name: str
-
-    @property
-    def dangerous(self) -> bool:
-        """Say whether calling it could run a program."""
-        if self.module in ("builtins", "__builtin__"):
-            return self.name in DANGEROUS_BUILTINS
-        return self.module.partition(".")[0] in DANGEROUS_MODULES
-
-
-@dataclass(slots=True)
-class Made:
-    """An object that unpickling would make: what would be called, with what, and its state."""
-
-    call: Any
-    arguments: Any
-    state: Any = None
-    items: dict[Any, Any] = field(default_factory=dict)
-    elements: list[Any] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A persistent id: the torch storage behind a tensor."""
-
-    parts: tuple[Any, ...]
-
-
-_MARK = object()
-
-
-class PickleError(ValueError):
-    """The opcodes do not make sense, or are too many."""
-
-
-def walk_pickle(data: bytes | BinaryIO) -> tuple[Any, list[Global]]:
-    """Follow a pickle's opcodes with inert records in place of objects.
-
-    Returns what would come out (plain values, `Global`, `Made`, `Stored`) and the globals in order
-    of appearance. Raises PickleError on damage; nothing is imported or called.
-    """
-    machine = _Machine()
-    try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-            if count > OPCODE_LIMIT:
-                raise PickleError(f"more than {OPCODE_LIMIT:,} pickle opcodes")
-            machine.step(opcode.name, argument)
-    except PickleError:
-        raise
-    except (ValueError, IndexError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise PickleError(f"the pickle is damaged: {error}") from error
-    if not machine.stack:
-        raise PickleError("the pickle is empty")
-    return machine.stack[-1], machine.globals
-
-
-class _Machine:
-    """The stack and memo of an unpickler that makes nothing."""
-
-    def __init__(self) -> None:
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-        self.globals: list[Global] = []
-
-    def step(self, name: str, argument: Any) -> None:
-        stack = self.stack
-        if name in ("PROTO", "FRAME", "STOP"):
-            return
-        if name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name in _EMPTY:
-            stack.append(_EMPTY[name]())
-        elif name == "MARK":
-            stack.append(_MARK)
-        elif name in ("GLOBAL", "INST"):
-            self.take_global(*str(argument).split(" ", 1))
-        elif name == "STACK_GLOBAL":
-            attribute, module = stack.pop(), stack.pop()
-            self.take_global(str(module), str(attribute))
-        elif name in _TUPLES:
-            size = _TUPLES[name]
-            stack[-size:] = [tuple(stack[-size:])]
-        elif name in ("TUPLE", "LIST"):
-            items = self.since_mark()
-            stack.append(tuple(items) if name == "TUPLE" else items)
-        elif name == "DICT":
-            items = self.since_mark()
-            stack.append(_plain_dict(items))
-        elif name in ("REDUCE", "NEWOBJ"):
-            arguments, call = stack.pop(), stack.pop()
-            stack.append(Made(call, arguments))
-        elif name == "NEWOBJ_EX":
-            stack[-3:] = [Made(stack[-3], stack[-2])]
-        elif name == "BUILD":
-            state = stack.pop()
-            if isinstance(stack[-1], Made):
-                stack[-1].state = state
-        elif name == "BINPERSID":
-            stack.append(Stored(tuple(stack.pop())))
-        elif name == "PERSID":
-            stack.append(Stored((argument,)))
-        elif name in _PUTS:
-            self.memo[len(self.memo) if argument is None else int(argument)] = stack[-1]
-        elif name in _GETS:
-            stack.append(self.memo[int(argument)])
-        elif name in _FILLS:
-            self.fill(name)
-        elif name == "POP":
-            stack.pop()
-        elif name == "POP_MARK":
-            self.since_mark()
-        elif name == "DUP":
-            stack.append(stack[-1])
-        else:
-            stack.append(argument)
-
-    def take_global(self, module: str, name: str) -> None:
-        found = Global(module, name)
-        self.globals.append(found)
-        self.stack.append(found)
-
-    def since_mark(self) -> list[Any]:
-        index = len(self.stack) - 1 - self.stack[::-1].index(_MARK)
-        items = self.stack[index + 1 :]
-        del self.stack[index:]
-        return items
-
-    def fill(self, name: str) -> None:
-        """Apply APPEND(S), SETITEM(S) and ADDITEMS to the container below."""
-        if name == "APPEND":
-            items = [self.stack.pop()]
-        elif name == "SETITEM":
-            value, key = self.stack.pop(), self.stack.pop()
-            items = [key, value]
-        else:
-            items = self.since_mark()
-        target = self.stack[-1]
-        if name in ("SETITEM", "SETITEMS"):
-            into = target.items if isinstance(target, Made) else target
-            into.update(_plain_dict(items))
-        else:
-            held = target.elements if isinstance(target, Made) else target
-            held.extend(items)
-
-
-def _plain_dict(items: list[Any]) -> dict[Any, Any]:
-    # Other keys are named by type only: printing nested tuples of a hostile pickle never ends.
-    keys = [k if isinstance(k, str | int | float | None) else f"<{type(k).__name__}>"
-            for k in items[::2]]  # fmt: skip
-    return dict(zip(keys, items[1::2], strict=True))
-
-
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_EMPTY: Mapping[str, Any] = {
-    "EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": list,
-}  # fmt: skip
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_PUTS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
-_GETS = {"GET", "BINGET", "LONG_BINGET"}
-_FILLS = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS"}
 
 
 def read_torch_file(source: Source) -> Reading:
@@ -234,7 +63,9 @@ def read_torch_file(source: Source) -> Reading:
         problem = "the zip has no directory at its end: cut short; copy or save the file again"
         return _damaged(source, problem, "truncated")
     except (PickleError, OSError, EOFError, struct.error, KeyError) as error:
-        return _damaged(source, f"{error}; copy or save the file again", "bad-pickle")
+        reading = _damaged(source, f"{error}; copy or save the file again", "bad-pickle")
+        named = error.globals if isinstance(error, PickleError) else ()
+        return replace(reading, facts=(*_security(source, named), *reading.facts))
     facts = list(_facts(source, tensors, names))
     return Reading(taken=f"{len(tensors):,} tensors", facts=tuple(facts), tensors=tuple(tensors))
 
@@ -247,11 +78,15 @@ def _damaged(source: Source, problem: str, form: str) -> Reading:
     return Reading(ArtifactState.DAMAGED, problem, facts=facts)
 
 
+def _security(source: Source, names: Iterable[Global]) -> Iterator[Fact]:
+    bad = dangerous_names(names)
+    if bad:
+        yield Fact("security.pickle_globals", bad[:NAMES_SHOWN], Where(source.path))
+
+
 def _facts(source: Source, tensors: list[Tensor], names: list[Global]) -> Iterator[Fact]:
     where = Where(source.path)
-    bad = sorted({f"{g.module}.{g.name}" for g in names if g.dangerous})
-    if bad:
-        yield Fact("security.pickle_globals", bad[:NAMES_SHOWN], where)
+    yield from _security(source, names)
     if not tensors:
         if WEIGHT_NAME.match(source.name):
             yield Fact("weights.empty_file", source.size, where)

@@ -1,92 +1,60 @@
-"""training_args.bin of the HF Trainer: its fields, read off the opcodes without unpickling.
-
-A pickle is a program. Here only its data moves are followed: a class is kept as its name and a
-call as an inert record, so nothing named in the file is imported or run.
-"""
+"""training_args.bin of the HF Trainer: its fields, read off the opcodes without unpickling."""
 
 from __future__ import annotations
 
 import io
-import pickletools
+import itertools
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any
 
 from ftdoctor.model import ArtifactState, Fact, Where
+from ftdoctor.read.pickle_walk import (
+    Global,
+    Made,
+    PickleError,
+    Stored,
+    dangerous_names,
+    walk_pickle,
+)
 from ftdoctor.read.reading import Reading
 from ftdoctor.read.source import Source
 
 FILE_LIMIT = 16 << 20  # bytes; real files have 3 to 10 kB
 OPCODE_LIMIT = 200_000  # real files have some 1,500
 LEGACY_PICKLES = 5  # torch before 1.6: magic number, protocol, system, then the object
-
-# Modules that no TrainingArguments needs and through which a pickle can act.
-DANGEROUS_MODULES = frozenset({
-    "os", "posix", "nt", "subprocess", "sys", "importlib", "runpy", "socket", "shutil", "ctypes",
-    "pty", "webbrowser", "requests", "urllib", "http", "pickle", "_pickle", "marshal", "types",
-    "operator", "functools", "code", "commands", "multiprocessing", "threading", "signal",
-    "asyncio", "pip", "tempfile", "platform", "bdb", "pdb", "timeit", "cProfile",
-})  # fmt: skip
-# `getattr` because Python 3.11 and later pickle a nested enum as getattr(Class, "MEMBER"); with
-# the modules above refused it reaches nothing.
-HARMLESS_BUILTINS = frozenset({
-    "getattr", "set", "frozenset", "list", "dict", "tuple", "int", "float", "str", "bool",
-    "bytes", "complex", "bytearray", "object", "slice", "range",
-})  # fmt: skip
+DEPTH = 4  # levels of a field's value that are kept
+VALUE_LIMIT = 10_000  # values kept of one field
+NAMES_SHOWN = 20
 SECRET_FIELDS = frozenset({"hub_token", "push_to_hub_token"})
-
-
-class SuspiciousPickle(Exception):  # noqa: N818 - a finding, not an error
-    """The pickle names something through which it could act."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
-
-
-@dataclass(frozen=True, slots=True)
-class Global:
-    """A class or function, by name only."""
-
-    name: str
-
-
-@dataclass(slots=True)
-class Inert:
-    """A call that was not made: the name, the arguments, and the state put on the result."""
-
-    name: str
-    arguments: tuple[Any, ...] = ()
-    state: dict[Any, Any] = field(default_factory=dict)
-
-
-class _Mark:
-    pass
 
 
 def read_training_args(source: Source) -> Reading:
     """Read the fields of TrainingArguments as settings; the class as fact `args.class`.
 
-    A pickle that names dangerous globals is followed no further: fact `security.pickle_globals`.
+    Of a pickle that names dangerous globals nothing is taken: fact `security.pickle_globals`.
     """
+    problem = "the pickle holds no TrainingArguments object"
     try:
-        root = _root(source)
-    except SuspiciousPickle as found:
-        reason = f"the pickle calls {found.name}, which training arguments never do: do not load it"
-        fact = Fact("security.pickle_globals", [found.name], Where(source.path))
+        root, names = _root(source)
+    except PickleError as error:
+        root, names, problem = None, list(error.globals), f"no readable pickle: {error}"
+    except (ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        return Reading(ArtifactState.DAMAGED, f"no readable file of torch.save: {error}")
+    if bad := dangerous_names(names):
+        reason = f"the pickle calls {bad[0]}, which training arguments never do: do not load it"
+        fact = Fact("security.pickle_globals", bad[:NAMES_SHOWN], Where(source.path))
         return Reading(ArtifactState.DAMAGED, reason, facts=(fact,))
-    except (ValueError, IndexError, KeyError, zipfile.BadZipFile, EOFError) as error:
-        return Reading(ArtifactState.DAMAGED, f"no readable pickle of torch.save: {error}")
     if root is None:
-        return Reading(ArtifactState.DAMAGED, "the pickle holds no TrainingArguments object")
-    fields = {str(name): plain(value) for name, value in root.state.items()}
-    settings = tuple(_settings(fields, source.path))
+        return Reading(ArtifactState.DAMAGED, problem)
+    fields = {**root.items, **root.state}
+    values = {str(name): plain(value) for name, value in fields.items()}
+    settings = tuple(_settings(values, source.path))
     facts = (
-        Fact("args.class", root.name, Where(source.path)),
-        *_environment(fields, source.path),
+        Fact("args.class", str(root.call), Where(source.path)),
+        *_environment(values, source.path),
     )
-    taken = f"{len(settings)} fields of {root.name.rpartition('.')[2]}"
+    taken = f"{len(settings)} fields of {str(root.call).rpartition('.')[2]}"
     return Reading(taken=taken, settings=settings, facts=facts)
 
 
@@ -114,10 +82,10 @@ def _environment(fields: Mapping[str, Any], path: str) -> Iterator[Fact]:
         yield Fact("environment.world_size", processes, where)
 
 
-# --- finding the pickle -----------------------------------------------------------------------
+# --- the object and its values ----------------------------------------------------------------
 
 
-def _root(source: Source) -> Inert | None:
+def _root(source: Source) -> tuple[Made | None, list[Global]]:
     content = source.data(FILE_LIMIT)
     if content.startswith(b"PK"):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -128,195 +96,51 @@ def _root(source: Source) -> Inert | None:
                 raise ValueError(f"data.pkl is larger than {FILE_LIMIT:,} bytes")
             content = archive.read(member)
     stream = io.BytesIO(content)
+    names: list[Global] = []
     for _ in range(LEGACY_PICKLES):
-        found = follow(stream)
-        if isinstance(found, Inert) and found.state:
-            return found
+        found, named = walk_pickle(stream, OPCODE_LIMIT)
+        names += named
+        if isinstance(found, Made) and (found.state or found.items):
+            return found, names
         if stream.tell() >= len(content):
             break
-    return None
+    return None, names
 
 
-# --- the stack machine ------------------------------------------------------------------------
+def plain(value: Any) -> Any:
+    """Return an inert value as plain data: enums as their value, devices and dtypes as text.
 
-
-def follow(stream: BinaryIO) -> Any:
-    """Return what one pickle describes, with inert records for classes and calls.
-
-    ValueError if it is cut or uses an opcode that torch.save never writes; SuspiciousPickle if it
-    names a dangerous global.
+    Of a hostile pickle, whose few bytes may name themselves over and over, some values are kept.
     """
-    stack: list[Any] = []
-    memo: dict[int, Any] = {}
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-        if count > OPCODE_LIMIT:
-            raise ValueError(f"more than {OPCODE_LIMIT:,} opcodes")
-        if opcode.name == "STOP":
-            return stack.pop()
-        _step(opcode.name, argument, stack, memo)
-    raise ValueError("the pickle is cut")
+    return _plain(value, DEPTH, itertools.count())
 
 
-def _step(name: str, argument: Any, stack: list[Any], memo: dict[int, Any]) -> None:
-    if name in _IGNORED:
-        return
-    if name in _CONSTANTS:
-        stack.append(_CONSTANTS[name])
-    elif name in _EMPTY:
-        stack.append(_EMPTY[name]())
-    elif name in _LITERALS:
-        stack.append(argument)
-    elif name == "MARK":
-        stack.append(_Mark)
-    elif name in ("GLOBAL", "INST"):
-        found = _global(*argument.split(" ", 1))
-        stack.append(found if name == "GLOBAL" else Inert(found.name, tuple(_to_mark(stack))))
-    elif name == "STACK_GLOBAL":
-        attribute, module = stack.pop(), stack.pop()
-        stack.append(_global(str(module), str(attribute)))
-    elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
-        memo[int(argument)] = stack[-1]
-    elif name == "MEMOIZE":
-        memo[len(memo)] = stack[-1]
-    elif name in ("BINGET", "LONG_BINGET", "GET"):
-        stack.append(memo[int(argument)])
-    elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
-        size = int(name[-1])
-        stack[-size:] = [tuple(stack[-size:])]
-    elif name in _FROM_MARK:
-        stack.append(_FROM_MARK[name](_to_mark(stack)))
-    elif name in ("REDUCE", "NEWOBJ"):
-        arguments, target = stack.pop(), stack.pop()
-        stack.append(_call(target, arguments))
-    elif name == "NEWOBJ_EX":
-        _, arguments, target = stack.pop(), stack.pop(), stack.pop()
-        stack.append(_call(target, arguments))
-    elif name in ("BINPERSID", "PERSID"):
-        stack.append(Inert("persistent", (stack.pop() if name == "BINPERSID" else argument,)))
-    elif name in ("SETITEM", "SETITEMS"):
-        items = _to_mark(stack) if name == "SETITEMS" else [stack.pop(), stack.pop()][::-1]
-        _put_items(stack[-1], items)
-    elif name in ("APPEND", "APPENDS", "ADDITEMS"):
-        values = [stack.pop()] if name == "APPEND" else _to_mark(stack)
-        _put_values(stack[-1], values)
-    elif name == "BUILD":
-        state = stack.pop()
-        _build(stack[-1], state)
-    elif name == "POP":
-        stack.pop()
-    elif name == "POP_MARK":
-        _to_mark(stack)
-    elif name == "DUP":
-        stack.append(stack[-1])
-    else:
-        raise ValueError(f"opcode {name} has no place in training arguments")
-
-
-_IGNORED = frozenset({"PROTO", "FRAME"})
-_CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_EMPTY: dict[str, Any] = {
-    "EMPTY_DICT": dict,
-    "EMPTY_LIST": list,
-    "EMPTY_TUPLE": tuple,
-    "EMPTY_SET": list,
-}
-_LITERALS = frozenset({
-    "BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
-    "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE", "BINSTRING", "SHORT_BINSTRING",
-    "STRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
-})  # fmt: skip
-
-
-def _to_mark(stack: list[Any]) -> list[Any]:
-    values: list[Any] = []
-    while True:
-        value = stack.pop()
-        if value is _Mark:
-            return values[::-1]
-        values.append(value)
-
-
-def _global(module: str, attribute: str) -> Global:
-    top = module.partition(".")[0]
-    builtin = top in ("builtins", "__builtin__") and attribute not in HARMLESS_BUILTINS
-    if top in DANGEROUS_MODULES or builtin:
-        raise SuspiciousPickle(f"{module}.{attribute}")
-    return Global(f"{module}.{attribute}")
-
-
-def _call(target: Any, arguments: Any) -> Inert:
-    given = arguments if isinstance(arguments, tuple) else (arguments,)
-    if isinstance(target, Global):
-        if target.name in ("copyreg._reconstructor", "copy_reg._reconstructor") and given:
-            return Inert(getattr(given[0], "name", "object"))
-        return Inert(target.name, given)
-    return Inert("object", given)
-
-
-def _pairs(items: list[Any]) -> dict[Any, Any]:
-    found: dict[Any, Any] = {}
-    _put_items(found, items)
-    return found
-
-
-def _put_items(target: Any, items: list[Any]) -> None:
-    into = target.state if isinstance(target, Inert) else target
-    if isinstance(into, dict):
-        for key, value in zip(items[::2], items[1::2], strict=False):
-            if isinstance(key, str | int | float | bool | None):
-                into[key] = value
-
-
-def _put_values(target: Any, values: list[Any]) -> None:
-    if isinstance(target, list):
-        target.extend(values)
-
-
-def _build(target: Any, state: Any) -> None:
-    if not isinstance(target, Inert):
-        return
-    # A slots class gives (dict state, slots state).
-    for part in state if isinstance(state, tuple) else (state,):
-        if isinstance(part, dict):
-            target.state.update(part)
-
-
-_FROM_MARK: dict[str, Any] = {
-    "TUPLE": tuple,
-    "LIST": list,
-    "FROZENSET": list,
-    "DICT": _pairs,
-    "OBJ": lambda items: Inert(getattr(items[0], "name", "object"), tuple(items[1:])),
-}
-
-
-# --- plain values -----------------------------------------------------------------------------
-
-
-def plain(value: Any, depth: int = 4) -> Any:
-    """Return an inert value as plain data: enums as their value, devices and dtypes as text."""
+def _plain(value: Any, depth: int, count: Iterator[int]) -> Any:
     if isinstance(value, Global):
-        return value.name
-    if isinstance(value, Inert):
-        return _plain_object(value, depth)
-    if depth <= 0:
+        return str(value)
+    if depth < 0 or next(count) > VALUE_LIMIT:
         return None
+    if isinstance(value, Made):
+        return _plain_object(value, depth, count)
     if isinstance(value, list | tuple):
-        return [plain(inner, depth - 1) for inner in value]
+        return [_plain(inner, depth - 1, count) for inner in value[:VALUE_LIMIT]]
     if isinstance(value, dict):
-        return {str(key): plain(inner, depth - 1) for key, inner in value.items()}
+        return {str(key): _plain(inner, depth - 1, count) for key, inner in value.items()}
     if isinstance(value, bytes | bytearray):
         return f"{len(value)} bytes"
-    return value
+    return None if isinstance(value, Stored) else value
 
 
-def _plain_object(value: Inert, depth: int) -> Any:
-    if value.name == "torch.device":
-        return ":".join(str(part) for part in value.arguments)
-    if value.state and depth > 0:
-        return {str(key): plain(inner, depth - 1) for key, inner in value.state.items()}
-    if value.name.endswith(".getattr") and len(value.arguments) == 2:
-        return value.arguments[1]
-    if len(value.arguments) == 1:
-        return plain(value.arguments[0], depth - 1)
-    return value.name
+def _plain_object(value: Made, depth: int, count: Iterator[int]) -> Any:
+    arguments = value.arguments if isinstance(value.arguments, tuple) else (value.arguments,)
+    name = str(value.call) if isinstance(value.call, Global) else "object"
+    if name == "torch.device":
+        return ":".join(str(_plain(part, 0, count)) for part in arguments)
+    if fields := {**value.items, **value.state}:
+        return _plain(fields, depth, count)
+    if name.endswith(".getattr") and len(arguments) == 2:
+        # A member of an enum of transformers: COSINE, whose value is cosine.
+        return str(_plain(arguments[1], 0, count)).lower()
+    if len(arguments) == 1:
+        return _plain(arguments[0], depth - 1, count)
+    return _plain(value.elements, depth, count) if value.elements else name

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ftdoctor.model import ArtifactState
 from ftdoctor.read import console, logtext
 from ftdoctor.read.console import read_console
 from ftdoctor.read.reading import Reading
@@ -317,6 +318,30 @@ def test_text_glued_to_a_bar_is_kept_without_it() -> None:
 
 def test_colours_and_nul_bytes_go() -> None:
     assert texts(read(b"\x1b[1;31mError\x1b[0m: x\0\n")) == ["Error: x"]
+
+
+def test_a_tail_of_nul_bytes_is_told() -> None:
+    text = "loading\n" + hf(1.5, 0.1)
+    reading = read(text.encode() + b"\0" * 5000)
+    assert reading.state is ArtifactState.PARTIAL
+    assert "went down" in reading.reason
+    assert len(reading.metrics) == 1
+    assert read(b"\0" * 5000).state is ArtifactState.DAMAGED
+    assert read(text.encode("utf-16")).state is ArtifactState.READ
+
+
+def test_repeated_messages_and_bars_of_a_long_log_are_thinned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logtext, "WHOLE", 1000)
+    monkeypatch.setattr(logtext, "EDGE", 500)
+    monkeypatch.setattr(logtext, "BLOCK", 4000)
+    monkeypatch.setattr(logtext, "SAME_SHAPE", 3)
+    warnings = "".join(f"x.py:{n}: UserWarning: nothing requires grad\n" for n in range(500))
+    text = "begin\n" * 600 + warnings + "ValueError: once\n" + warnings + "end\n" * 900
+    kept = texts(read(text))
+    assert 3 <= sum("UserWarning" in line for line in kept) < 40  # with those at the edges
+    assert "ValueError: once" in kept
 
 
 def test_many_lines_are_bounded_and_trouble_is_kept() -> None:

@@ -18,7 +18,7 @@ ROWS = [
     ("Step 3 | loss:2.25 lr:2e-05 grad_norm:1.1 ", 3, {"loss": 2.25, "lr": 2e-5, "grad_norm": 1.1}),
     ("Iter 1: Val loss 2.391, Val took 5.213s", 1, {"Val loss": 2.391, "Val took": 5.213}),
     ("   10    1.945 ↓      301      5.0k", 10,
-     {"loss": 1.945, "tokens/sec": 301.0, "num_tokens": 5000.0}),
+     {"loss": 1.945, "Tokens/sec": 301.0, "Trained Tokens": 5000.0}),
     ("     1    val 2.391    5.21s", 1, {"val_loss": 2.391}),
     ("step:2 - actor/entropy:0.39 - critic/score/mean:np.float64(0.33)", 2,
      {"actor/entropy": 0.39, "critic/score/mean": 0.33}),

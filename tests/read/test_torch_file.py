@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from ftdoctor.model import ArtifactState
+from ftdoctor.read.pickle_walk import PickleError, walk_pickle
 from ftdoctor.read.reading import Reading
 from ftdoctor.read.source import memory_source
-from ftdoctor.read.torch_file import PickleError, read_torch_file, walk_pickle
+from ftdoctor.read.torch_file import read_torch_file
 
 ran: list[str] = []
 

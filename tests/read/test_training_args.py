@@ -87,6 +87,26 @@ def test_a_dangerous_global_is_told_and_not_followed(protocol: int) -> None:
     assert not marker.exists()
 
 
+def test_a_member_of_a_nested_enum_is_its_value() -> None:
+    member = b"c__builtin__\ngetattr\n(cx\nSchedulerType\nX\x06\x00\x00\x00COSINEtR"
+    found = read(b"\x80\x02cx\nArguments\n)R}X\x01\x00\x00\x00a" + member + b"sb.")
+    assert [(fact.name, fact.value) for fact in found.settings] == [("a", "cosine")]
+
+
+def test_a_call_is_told_even_if_the_pickle_is_cut_behind_it() -> None:
+    found = read(b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00echoR")
+    assert found.state is ArtifactState.DAMAGED
+    assert [fact.value for fact in found.facts] == [["posix.system"]]
+
+
+def test_a_value_that_names_itself_over_and_over_does_not_explode() -> None:
+    # Each list holds the one before it a hundred times, five levels deep.
+    nested = b"]q\x00(K\x01e" + (b"]q\x01(" + b"h\x00" * 100 + b"eq\x00") * 5
+    content = b"\x80\x02cx\nArguments\n)R}X\x01\x00\x00\x00a" + nested + b"sb."
+    found = read(content)
+    assert len(repr(found.settings)) < 1_000_000
+
+
 def test_builtins_that_act_are_refused() -> None:
     found = read(b"\x80\x02c__builtin__\neval\nX\x04\x00\x00\x001+1\x85R.")
     assert found.facts[0].name == "security.pickle_globals"
