@@ -17,6 +17,7 @@ from ftdoctor.detect.points import (
     kind_of,
     number,
     points,
+    resume_borders,
     setting_number,
 )
 from ftdoctor.model import Fact, Observation, Run, Span
@@ -337,20 +338,26 @@ def differs_from_setting(run: Run, *, tolerance: float = 0.05) -> Observation:
 
 
 @detector("lr.jumps_at_resume")
-def jumps_at_resume(run: Run, *, ratio: float = 1.5) -> Observation:
-    """Find a rate after a resume that is `ratio` times (or 1/`ratio` of) the rate before it."""
+def jumps_at_resume(run: Run, *, ratio: float = 1.5, to_peak: bool = False) -> Observation:
+    """Find a rate after a resume that is `ratio` times (or 1/`ratio` of) the rate before it.
+
+    `to_peak`: only a jump back up to where the schedule began, within 10 %.
+    """
     import numpy as np
 
     series = run.series("learning_rate")
     if series is None:
         return unobservable("no learning rate was logged", *TRAIN_FILES)
-    borders = (np.flatnonzero(np.diff(series.segments) != 0) + 1).tolist()
+    borders = resume_borders(run, series)
     if not borders:
         return absent("the log shows no resume")
     for border in borders:
         before, after = float(series.values[border - 1]), float(series.values[border])
         continues = series.steps[border] >= 0.5 * series.steps[border - 1]
         if not continues or before <= 0 or after <= 0:
+            continue
+        peak = float(np.nanmax(series.values[:border]))
+        if to_peak and (after < before or abs(after / peak - 1) > 0.1):
             continue
         if math.fabs(math.log(after / before)) > math.log(ratio):
             place = Points(series, np.array([border - 1, border], dtype=np.int64))

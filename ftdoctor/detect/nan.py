@@ -84,7 +84,7 @@ def before_death(run: Run, found: Points) -> Points:
     moment = _moment_of_death(run)
     if isinstance(moment, Observation) or moment[1] is None:
         return found
-    loss, dead = moment
+    loss, dead = moment[0], moment[1]
     return found.pick(found.steps < loss.step(dead))
 
 

@@ -239,3 +239,20 @@ def last_epoch(run: Run) -> tuple[float, Fact] | None:
             "epoch", float(loss.epochs[position]), loss.fact(position).where
         )
     return fact_number(run, "progress.epoch")
+
+
+def resume_borders(run: Run, series: Series) -> list[int]:
+    """Return the rows with which the run went on after a resume, in order.
+
+    The series' own segments tell it, or a log that says from which step it was resumed.
+    """
+    import numpy as np
+    import polars as pl
+
+    borders = set((np.flatnonzero(np.diff(series.segments) != 0) + 1).tolist())
+    resumed = run.events.filter((pl.col("kind") == "resumed") & pl.col("step").is_not_null())
+    for step in resumed["step"].to_list():
+        later = np.flatnonzero(series.steps > step)
+        if len(later) and later[0] > 0:
+            borders.add(int(later[0]))
+    return sorted(borders)

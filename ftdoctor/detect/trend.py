@@ -17,6 +17,7 @@ from ftdoctor.detect.points import (
     number,
     points,
     points_of_kind,
+    resume_borders,
 )
 from ftdoctor.model import Observation, Run, Span
 
@@ -385,11 +386,11 @@ def shifts_at_resume(
     found = points_of_kind(run, metric, kinds=kinds)
     if isinstance(found, Observation) or series is None:
         return found if isinstance(found, Observation) else unobservable(f"no {metric} was logged")
-    borders = np.flatnonzero(np.diff(series.segments) != 0) + 1
-    if len(borders) == 0:
+    borders = resume_borders(run, series)
+    if not borders:
         return absent("the log shows no resume")
     verdict: Observation | None = None
-    for border in borders.tolist():
+    for border in borders:
         before, after = _around(series.values, border, rows)
         if len(before) < rows or len(after) < rows:
             continue

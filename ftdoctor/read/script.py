@@ -144,6 +144,7 @@ def _call_settings(code: Code, name: str, call: ast.Call) -> Iterator[tuple[str,
     elif last == "load_dataset":
         yield from _loaded_dataset(code, call)
     elif last in ("AdamW", "Adam", "SGD", "Adafactor", "AdamW8bit", "PagedAdamW8bit"):
+        yield "optim", last.lower(), call.lineno
         yield from _keywords(code, call, {"lr", "weight_decay"})
     elif "token" in last.lower() and _truncates(code, call):
         yield from _keywords(code, call, {"max_length"})

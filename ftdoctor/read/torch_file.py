@@ -26,6 +26,8 @@ from ftdoctor.read.safetensors import NAMES_SHOWN, WHOLE_LIMIT, adapter_facts, v
 from ftdoctor.read.source import Source
 from ftdoctor.read.tensor_values import affordable_stats
 
+# Keys under which Lightning, hand-written loops and Megatron keep the weights.
+CONTAINERS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
 PICKLE_LIMIT = 64 << 20  # bytes of data.pkl; names and shapes of a 70B model take 0.2 MB
 MEMBER_LIMIT = 200_000
 NESTING = 4  # state dicts inside dicts of a checkpoint
@@ -120,7 +122,7 @@ def _read_zip(source: Source) -> tuple[list[Tensor], list[Global]]:
         folder = pickled.filename.rpartition("/")[0]
         stored = {m.filename: m for m in members if m.compress_type == zipfile.ZIP_STORED}
         tensors = []
-        for name, made in _tensors(root):
+        for name, made in _tensors(weights_of(root)):
             info = stored.get(f"{folder}/data/{made.key}")
             base = _data_offset(stream, info) if info is not None and made.contiguous else 0
             offset = base + made.start * made.width if base else 0
@@ -148,7 +150,7 @@ def _read_legacy(source: Source) -> tuple[list[Tensor], list[Global]]:
             names += found
             tensors = [
                 Tensor(name, made.dtype, made.shape, 0, made.nbytes)
-                for name, made in _tensors(root)
+                for name, made in _tensors(weights_of(root))
             ]
             plain = isinstance(root, int) or (isinstance(root, dict) and "protocol_version" in root)
             if tensors or not plain:
@@ -172,12 +174,26 @@ class _Rebuilt:
         return math.prod(self.shape) * self.width
 
 
+def weights_of(root: Any) -> Any:
+    """Return the model's part of a checkpoint that also holds optimizer, callbacks and counters."""
+    for name in CONTAINERS:
+        inner = _items(_items(root).get(name))
+        if any(_rebuilt(value) for value in inner.values()):
+            return {name: inner}
+    return root
+
+
+def _items(value: Any) -> dict[Any, Any]:
+    """Return the items of a mapping, also of one made by a call (OrderedDict); else nothing."""
+    items = value.items if isinstance(value, Made) else value
+    return items if isinstance(items, dict) else {}
+
+
 def _tensors(root: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, _Rebuilt]]:
     """Yield the tensors of nested mappings by dotted name."""
-    items = root.items if isinstance(root, Made) else root
-    if not isinstance(items, dict) or depth > NESTING:
+    if depth > NESTING:
         return
-    for key, value in items.items():
+    for key, value in _items(root).items():
         name = f"{prefix}{key}"
         rebuilt = _rebuilt(value)
         if rebuilt is not None:
