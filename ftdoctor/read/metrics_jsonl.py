@@ -47,7 +47,7 @@ EARLIEST = 1e9  # a `time` below it (2001) is a duration, not a moment
 def read_metrics_jsonl(source: Source) -> Reading:
     """Read a log of JSON lines, rows in order of occurrence; of a damaged file what is whole.
 
-    Of a file above 16 MB some 10,000 rows are kept: see `thin.keep`.
+    Of a file above 16 MB some thousand rows are kept: see `thin.keep`.
     """
     losses = Losses()
     rows: list[MetricRow] = []

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 LONG = 16 << 20  # bytes of a log from which on not every row is kept
 BLOCK = 4 << 20  # bytes: they stay in the cache
 # Rows kept at even distances: far more than a plot or a running median needs (judgement).
-ROWS = 5_000
-EXTREMES = 400  # stretches of which the lowest and the highest value are kept
+ROWS = 3_000
+EXTREMES = 250  # stretches of which the lowest and the highest value are kept
 BREAKS = 1_000  # changes between finite and not finite, and falls of the step, that are kept
 COLUMNS = 4  # columns whose extremes are kept
 _STEP = re.compile(r"(?:^|[/_])step$|iter|current_steps")
