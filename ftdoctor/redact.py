@@ -201,6 +201,11 @@ NO_NAME = frozenset({
 })  # fmt: skip
 
 
+def encodable(text: str) -> str:
+    """Return the text with what UTF-8 cannot hold, as in a name of other bytes, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 class Redactor:
     """Cleans text and keeps count, by kind, of what it removed."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ftdoctor.redact import Redactor
+from ftdoctor.redact import Redactor, encodable
 
 FAILED = "failed"  # beside the kinds of a verdict: the run could not be diagnosed at all
 
@@ -41,8 +41,11 @@ class Place:
         return self.known_as or hashlib.sha256(named).hexdigest()[:32]
 
     def without_keys(self) -> Place:
-        """Return the place as it may be written down: a path can hold a key or a password."""
-        clean = Redactor().clean_keys
+        """Return the place as it may be written down: a path can hold keys, or bytes of no text."""
+
+        def clean(text: str) -> str:
+            return Redactor().clean_keys(encodable(text))
+
         return replace(
             self,
             path=clean(self.path),
@@ -102,7 +105,7 @@ class Record:
 
     def without_keys(self) -> Record:
         """Return the record as it may be written down."""
-        reason = Redactor().clean_keys(self.reason)
+        reason = Redactor().clean_keys(encodable(self.reason))
         return replace(self, place=self.place.without_keys(), reason=reason)
 
     def to_json(self) -> dict[str, Any]:

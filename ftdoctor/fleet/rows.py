@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ftdoctor.fleet.record import Record
+from ftdoctor.redact import encodable
 
 SPARK = 46  # points of a sparkline (REPORT section 6)
 UNNAMED = "unclassified-exception"  # the symptom of an exception that no signature knows
@@ -231,7 +232,10 @@ def write_tables(rows: Sequence[Row], folder: Path) -> None:
 
     kinds = {str: pl.String, float: pl.Float64, int: pl.Int64}
     schema = {name: kinds[_column_type(name)] for name in COLUMNS}
-    columns = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
+    columns = {
+        name: [encodable(v) if isinstance(v := getattr(row, name), str) else v for row in rows]
+        for name in COLUMNS
+    }
     frame = pl.DataFrame(columns, schema=schema, strict=False)
     parquet = io.BytesIO()
     frame.write_parquet(parquet)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ftdoctor.kinds import LFS_MARK, Found
 from ftdoctor.model import Artifact, ArtifactState, Fact, Where
 from ftdoctor.read.reading import Reading
-from ftdoctor.redact import Redactor
+from ftdoctor.redact import Redactor, encodable
 
 if TYPE_CHECKING:
     from ftdoctor.discover import Discovery
@@ -60,15 +60,15 @@ def read_items(found: tuple[Found, ...], redactor: Redactor) -> list[Item]:
 
 
 def clean_paths(discovery: Discovery, redactor: Redactor) -> Discovery:
-    """Return the discovery with secrets taken out of the files' names, no two of them alike."""
+    """Return the discovery with names of files that hold no secret and are text, no two alike."""
     taken: set[str] = set()
 
     def cleaned(path: str) -> str:
-        name = redactor.clean(path)
+        name = clean = redactor.clean(encodable(path))
         for count in itertools.count(2):
             if name not in taken:
                 break
-            name = f"{redactor.clean(path)} ({count})"
+            name = f"{clean} ({count})"
         taken.add(name)
         return name
 

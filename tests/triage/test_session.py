@@ -224,6 +224,22 @@ def test_a_key_in_a_path_is_written_nowhere_and_the_run_is_known_again(
     assert (again["diagnosed"], again["unchanged"]) == (0, 4)
 
 
+def test_a_name_that_is_no_text_is_a_row(
+    tmp_path: Path, make_run: MakeRun, environment: dict[str, str]
+) -> None:
+    run = os.fsencode(make_run("a", log=ERROR))
+    try:
+        os.rename(run, run + b"-\xff")
+    except OSError:
+        pytest.skip("this file system takes only UTF-8")
+    os.rename(run + b"-\xff/train.log", run + b"-\xff/train-\xfe.log")
+    root, out = tmp_path / "runs", tmp_path / "out"
+    assert summary(environment, root, "-o", out, "--reports")["runs"] == 1
+    [row] = csv.DictReader((out / "ftdoctor-triage.csv").open(encoding="utf-8"))
+    assert row["run"] == r"a-\udcff"
+    assert summary(environment, root, "-o", out, "--reports")["unchanged"] == 1
+
+
 def test_a_name_that_a_spreadsheet_would_run_is_text(
     tmp_path: Path, make_run: MakeRun, environment: dict[str, str]
 ) -> None:
