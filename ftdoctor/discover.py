@@ -171,7 +171,7 @@ def _folder_reason(path: Path, depth: int) -> str:
 
 def _file_reason(path: Path, root: Path) -> str:
     if path.is_symlink():
-        target = path.resolve()
+        target = Path(os.path.realpath(path))  # unlike resolve(), no exception for a loop
         if not target.is_relative_to(root):
             return "symbolic link out of the run: not followed"
         # The hub cache names files in snapshots/ by links to blobs/: the link has the name.

@@ -18,6 +18,7 @@ _KIND = {"finished": "finished", "failed": "exit", "killed": "killed"}
 DATABASE_LIMIT = 256 << 20
 DATABASE_HEADER = 100  # bytes, of every SQLite 3 file
 ROW_LIMIT = 2_000_000
+INSTRUCTION_LIMIT = 200_000_000  # of SQLite's machine for one query, some 10 s
 _META = re.compile(r"(?m)^(status|start_time|end_time|run_name): *(.*?)\s*$")
 
 
@@ -80,6 +81,8 @@ def read_database(source: Source) -> Reading:
     """Read the newest run with metrics of an mlflow.db; the file is never written to."""
     if source.size < DATABASE_HEADER:
         return Reading(ArtifactState.DAMAGED, "cut inside its header: copy the file again")
+    if source.size > DATABASE_LIMIT:
+        return Reading(ArtifactState.SKIPPED, f"larger than {DATABASE_LIMIT:,} bytes: not searched")
     try:
         with closing(_open(source)) as database:
             return _newest_run(database, source.path)
@@ -91,13 +94,28 @@ def read_database(source: Source) -> Reading:
 def _open(source: Source) -> sqlite3.Connection:
     if source.local is not None:
         uri = f"{source.local.resolve().as_uri()}?mode=ro&immutable=1"
-        return sqlite3.connect(uri, uri=True)
-    database = sqlite3.connect(":memory:")
-    database.deserialize(source.data(DATABASE_LIMIT))
+        database = sqlite3.connect(uri, uri=True)
+    else:
+        database = sqlite3.connect(":memory:")
+        database.deserialize(source.data(DATABASE_LIMIT))
+    database.execute("PRAGMA trusted_schema = OFF")
+    # Without an index the newest run takes time quadratic in the rows: it is interrupted.
+    database.set_progress_handler(lambda: 1, INSTRUCTION_LIMIT)
     return database
 
 
+def _check_tables(database: sqlite3.Connection) -> None:
+    """Refuse views and virtual tables in place of MLflow's own: they may never end."""
+    wanted = [t for (t,) in database.execute(
+        "SELECT name FROM sqlite_master WHERE name IN ('runs', 'metrics', 'params')"
+        " AND type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'"
+    ).fetchmany(4)]  # fmt: skip
+    if len(wanted) < 3:
+        raise ValueError("not MLflow's tables runs, metrics and params")
+
+
 def _newest_run(database: sqlite3.Connection, path: str) -> Reading:
+    _check_tables(database)
     runs = database.execute(
         "SELECT r.run_uuid, r.status, r.end_time FROM runs r ORDER BY"
         " EXISTS (SELECT 1 FROM metrics m WHERE m.run_uuid = r.run_uuid) DESC, r.start_time DESC"
