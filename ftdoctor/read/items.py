@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ftdoctor.kinds import LFS_MARK, Found
 from ftdoctor.model import Artifact, ArtifactState, Fact, Where
-from ftdoctor.read.reading import Reading
+from ftdoctor.read.reading import Event, MetricRow, Reading
 from ftdoctor.redact import Redactor
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ftdoctor.read.source import Source
 
 Reader = Callable[["Source"], Reading]
+Row = TypeVar("Row", MetricRow, Event)
 # Files that checkpoints and trackers repeat: an exact copy of one already read is not read again.
 # Not data: a training file that is also the evaluation file is a finding.
 REPEATED = frozenset({
@@ -27,6 +29,8 @@ REPEATED = frozenset({
     "wandb-config", "wandb-summary", "wandb-metadata", "results", "csv-log",
 })  # fmt: skip
 SHOWN = frozenset({"settings", "script", "shell", "modelfile", "requirements", "adapter-config"})
+STEP_LIMIT = 10**15  # steps, epochs or tokens; the largest trainings see some 1e13 tokens
+TIME_LIMIT = 10**11  # seconds since 1970: the year 5138
 SHOWN_LIMIT = 256 << 10  # bytes
 LFS_REASON = "a Git LFS pointer, not the file itself: run `git lfs pull` in the repository"
 
@@ -177,20 +181,47 @@ def clean_reading(reading: Reading, redactor: Redactor) -> Reading:
     def clean_fact(fact: Fact) -> Fact:
         # Versions have the shape of addresses and hold nothing secret.
         if fact.name.startswith("environment.package.") or not _has_text(fact.value):
-            return fact
+            return _plausible_fact(fact)
         return replace(fact, value=clean_value(fact.value, fact.name))
 
     return replace(
         reading,
         reason=clean(reading.reason),
         taken=clean(reading.taken),
-        events=tuple(replace(event, text=clean(event.text)) for event in reading.events),
+        metrics=tuple(map(plausible, reading.metrics)),
+        events=tuple(plausible(replace(e, text=clean(e.text))) for e in reading.events),
         lines=tuple(replace(line, text=clean(line.text)) for line in reading.lines),
         settings=tuple(clean_fact(fact) for fact in reading.settings),
         facts=tuple(clean_fact(fact) for fact in reading.facts),
         records=tuple(replace(r, value=clean_value(r.value)) for r in reading.records),
         texts={name: clean(text) for name, text in reading.texts.items()},
     )
+
+
+def plausible(row: Row) -> Row:
+    """Return a row without a step, epoch or time that no run can have: it is damage or an attack.
+
+    The bounds keep steps within 64 bits and every product of them finite.
+    """
+    epoch = row.epoch if isinstance(row, MetricRow) else None
+    good = (_within(row.step, STEP_LIMIT), _within(epoch, STEP_LIMIT), _within(row.time, TIME_LIMIT))
+    if all(good):
+        return row
+    found = replace(row, step=row.step if good[0] else None, time=row.time if good[2] else None)
+    if isinstance(found, MetricRow) and not good[1]:
+        return replace(found, epoch=None)
+    return found
+
+
+def _within(value: float | None, limit: int) -> bool:
+    return value is None or -limit < value < limit  # false for NaN
+
+
+def _plausible_fact(fact: Fact) -> Fact:
+    value = fact.value
+    if type(value) is int and not -(1 << 64) < value < 1 << 64:
+        return replace(fact, value=math.inf if value > 0 else -math.inf)
+    return fact
 
 
 def _has_text(value: Any) -> bool:

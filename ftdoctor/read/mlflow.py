@@ -19,6 +19,7 @@ DATABASE_LIMIT = 256 << 20
 DATABASE_HEADER = 100  # bytes, of every SQLite 3 file
 ROW_LIMIT = 2_000_000
 INSTRUCTION_LIMIT = 200_000_000  # of SQLite's machine for one query, some 10 s
+_WHOLE = re.compile(r"[-+]?[0-9]{1,18}")  # what fits 64 bits
 _META = re.compile(r"(?m)^(status|start_time|end_time|run_name): *(.*?)\s*$")
 
 
@@ -29,11 +30,11 @@ def read_metric(source: Source) -> Reading:
     for line, text in source.lines():
         parts = text.split()
         value = parse_number(parts[1]) if len(parts) >= 2 else None
-        if value is None or not parts[0].isdigit():
+        if value is None or not _WHOLE.fullmatch(parts[0]):
             bad = line if parts else bad
             continue
-        step = int(parts[2]) if len(parts) > 2 and parts[2].lstrip("-").isdigit() else None
-        rows.append(MetricRow({name: value}, line, step=step, time=int(parts[0]) / 1000))
+        step = int(parts[2]) if len(parts) > 2 and _WHOLE.fullmatch(parts[2]) else None
+        rows.append(MetricRow({name: value}, line, step=step, time=float(parts[0]) / 1000))
     if not rows:
         return Reading(ArtifactState.DAMAGED, "no line of the form `<ms> <value> <step>`")
     return Reading(
@@ -59,9 +60,9 @@ def read_meta(source: Source) -> Reading:
     text = source.text(1 << 20)
     found = {m[1]: (m[2], text.count("\n", 0, m.start()) + 1) for m in _META.finditer(text)}
     raw, line = found.get("status", ("", 0))
-    status = STATUS.get(int(raw)) if raw.isdigit() else raw.strip("'\"").lower() or None
+    status = STATUS.get(int(raw)) if _WHOLE.fullmatch(raw) else raw.strip("'\"").lower() or None
     ended = found.get("end_time", ("", 0))[0]
-    time = int(ended) / 1000 if ended.isdigit() else None
+    time = int(ended) / 1000 if _WHOLE.fullmatch(ended) else None
     if status is None:
         return Reading(taken="no status")
     return _ending(status, source.path, line, time)
@@ -160,4 +161,4 @@ def _value(text: str) -> object:
     number = parse_number(text) if "," not in text else None
     if number is None:
         return text
-    return int(number) if re.fullmatch(r"[-+]?\d+", text) else number
+    return int(number) if _WHOLE.fullmatch(text) else number
