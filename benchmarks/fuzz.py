@@ -38,8 +38,12 @@ SEED_LIMIT = 200 << 10  # bytes; larger seeds only make fewer inputs
 SECONDS = 10
 MEMORY = 1 << 30  # bytes that one worker may hold
 PROBABLE = 0.70  # from here on a report says "probably"
-# Causes whose evidence is the damage itself: a damaged file is a true finding, not a false alarm.
-ABOUT_DAMAGE = frozenset({"safetensors-truncated-or-corrupt"})
+# Causes whose evidence is the damage itself: a cut weights file or template is of no use to whoever
+# loads it next, however it came to be cut. Of every other cause damage is no evidence.
+ABOUT_DAMAGE = frozenset({
+    "safetensors-truncated-or-corrupt", "gguf-truncated-or-tensor-count-wrong",
+    "chat-template-syntax-or-runtime-error",
+})  # fmt: skip
 INTERESTING = (
     b"\0" * 8, b"\xff" * 8, b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"9" * 400, b"-1", b"1e999", b"NaN",
     b"[" * 3000, b'{"a":' * 3000, b"(" * 3000, b"{{" * 500, b"\n" * 300, b"\r", b'"', b"\\", b"\\u0000",
@@ -279,7 +283,7 @@ def fuzz_runs(count: int, chance: random.Random, seconds: float) -> Outcome:
                     _compare(known, found, about, outcome)
                     written = json.dumps(found.to_json(), allow_nan=False)
                     again = type(found).from_json(json.loads(written)).to_json()
-                    assert json.dumps(again) == written, "the diagnosis changes on its way"
+                    assert again == json.loads(written), "the diagnosis changes on its way"
         except TooSlowError:
             outcome.fail(f"hang: {about['run']}", about)
         except Exception as error:
@@ -309,8 +313,19 @@ def guided(seconds: int, seed: int) -> int:
     with atheris.instrument_imports(include=["ftdoctor.read"]):
         import ftdoctor.read.items  # noqa: F401
         from ftdoctor.read import (  # noqa: F401
-            arrow, console, gguf, logtext, metrics_jsonl, mlflow, protobuf, safetensors, tensorboard,
-            torch_file, trainer_state, training_args, wandb,
+            arrow,
+            console,
+            gguf,
+            logtext,
+            metrics_jsonl,
+            mlflow,
+            protobuf,
+            safetensors,
+            tensorboard,
+            torch_file,
+            trainer_state,
+            training_args,
+            wandb,
         )  # fmt: skip
     wanted = {"safetensors", "gguf", "torch-file", "training-args", "tensorboard", "wandb-binary",
               "arrow", "mlflow-db", "console"}  # fmt: skip

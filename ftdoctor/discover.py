@@ -16,8 +16,8 @@ from ftdoctor.kinds import Found, Peek, classify
 from ftdoctor.model import Artifact, ArtifactState
 from ftdoctor.read.source import TEXT_LIMIT, Source, local_source, memory_source
 
-MAX_FILES = 5000
-MAX_DEPTH = 12
+MAX_FILES = 5000  # files of one run
+MAX_DEPTH = 12  # folders within folders
 FOLDERS_PASSED_OVER = {
     ".git": "version control",
     ".hg": "version control",

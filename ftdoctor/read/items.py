@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ftdoctor.kinds import LFS_MARK, Found
+from ftdoctor.limits import NEVER, Deadline, TimeUpError
 from ftdoctor.model import Artifact, ArtifactState, Fact, Where
 from ftdoctor.read.reading import Event, MetricRow, Reading
 from ftdoctor.redact import Redactor
@@ -32,6 +33,8 @@ SHOWN = frozenset({"settings", "script", "shell", "modelfile", "requirements", "
 STEP_LIMIT = 10**15  # steps, epochs or tokens; the largest trainings see some 1e13 tokens
 TIME_LIMIT = 10**11  # seconds since 1970: the year 5138
 SHOWN_LIMIT = 256 << 10  # bytes
+UNREAD = "not read"  # begins the reason of what a limit of the whole diagnosis kept from being read
+NO_ROOM = f"{UNREAD}: needs more memory than the limit allows (--max-memory)"
 LFS_REASON = "a Git LFS pointer, not the file itself: run `git lfs pull` in the repository"
 
 
@@ -45,22 +48,43 @@ class Item:
     text: str = ""
 
 
-def read_items(found: tuple[Found, ...], redactor: Redactor) -> list[Item]:
-    """Read the files, those nearest to the root first, exact copies only once."""
+def read_items(
+    found: tuple[Found, ...], redactor: Redactor, deadline: Deadline = NEVER
+) -> list[Item]:
+    """Read the files, those nearest to the root first, exact copies only once.
+
+    What is not read before the deadline is told by its artifact.
+    """
     items: list[Item] = []
     first_of: dict[tuple[str, str], str] = {}
     for each in sorted(found, key=lambda f: (f.source.path.count("/"), f.source.path)):
-        digest = _digest(each.source)
-        kind = each.kind.id if each.kind else ""
-        twin = first_of.setdefault((kind, digest), each.source.path)
-        if kind in REPEATED and twin != each.source.path:
-            artifact = _artifact(each, ArtifactState.READ, "", f"same content as {twin}", digest)
+        try:
+            with deadline.interrupting():
+                items.append(_item(each, first_of, redactor))
+        except TimeUpError:
+            reason = f"{UNREAD}: the time limit of {deadline.seconds:g} s was over (--timeout)"
+            artifact = _artifact(each, ArtifactState.SKIPPED, reason, "", "")
             items.append(Item(each.source, artifact, Reading()))
-            continue
-        reading = clean_reading(read_one(each), redactor)
-        artifact = _artifact(each, reading.state, reading.reason, reading.taken, digest)
-        items.append(Item(each.source, artifact, reading, _text(each, redactor)))
     return [_without_learned(item, redactor) for item in items] if redactor.learned else items
+
+
+def _item(each: Found, first_of: dict[tuple[str, str], str], redactor: Redactor) -> Item:
+    digest = _digest(each.source)
+    kind = each.kind.id if each.kind else ""
+    twin = first_of.setdefault((kind, digest), each.source.path)
+    if kind in REPEATED and twin != each.source.path:
+        artifact = _artifact(each, ArtifactState.READ, "", f"same content as {twin}", digest)
+        return Item(each.source, artifact, Reading())
+    reading = _bounded_reading(each, redactor)
+    artifact = _artifact(each, reading.state, reading.reason, reading.taken, digest)
+    return Item(each.source, artifact, reading, _text(each, redactor))
+
+
+def _bounded_reading(each: Found, redactor: Redactor) -> Reading:
+    try:
+        return clean_reading(read_one(each), redactor)
+    except (MemoryError, RecursionError):
+        return Reading(ArtifactState.SKIPPED, NO_ROOM)
 
 
 def clean_paths(discovery: Discovery, redactor: Redactor) -> Discovery:
@@ -128,6 +152,8 @@ def read_one(found: Found) -> Reading:
         if source.head(len(LFS_MARK)) == LFS_MARK:
             return _lfs_pointer(found)
         return reader_named(kind.reader)(source)
+    except MemoryError:
+        return Reading(ArtifactState.SKIPPED, NO_ROOM)
     except Exception as error:  # a reader's fault must not hide the other files
         return Reading(ArtifactState.DAMAGED, f"{type(error).__name__}: {_one_line(error)}")
 
@@ -204,7 +230,11 @@ def plausible(row: Row) -> Row:
     The bounds keep steps within 64 bits and every product of them finite.
     """
     epoch = row.epoch if isinstance(row, MetricRow) else None
-    good = (_within(row.step, STEP_LIMIT), _within(epoch, STEP_LIMIT), _within(row.time, TIME_LIMIT))
+    good = (
+        _within(row.step, STEP_LIMIT),
+        _within(epoch, STEP_LIMIT),
+        _within(row.time, TIME_LIMIT),
+    )
     if all(good):
         return row
     found = replace(row, step=row.step if good[0] else None, time=row.time if good[2] else None)

@@ -15,9 +15,9 @@ from ftdoctor.read.source import Source
 # RunStatus of mlflow/protos/service.proto.
 STATUS = {1: "running", 2: "scheduled", 3: "finished", 4: "failed", 5: "killed"}
 _KIND = {"finished": "finished", "failed": "exit", "killed": "killed"}
-DATABASE_LIMIT = 256 << 20
+DATABASE_LIMIT = 256 << 20  # bytes of mlflow.db
 DATABASE_HEADER = 100  # bytes, of every SQLite 3 file
-ROW_LIMIT = 2_000_000
+ROW_LIMIT = 2_000_000  # metric rows of one run
 INSTRUCTION_LIMIT = 200_000_000  # of SQLite's machine for one query, some 10 s
 _WHOLE = re.compile(r"[-+]?[0-9]{1,18}")  # what fits 64 bits
 _META = re.compile(r"(?m)^(status|start_time|end_time|run_name): *(.*?)\s*$")

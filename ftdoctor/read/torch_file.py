@@ -8,6 +8,7 @@ import pickletools
 import re
 import struct
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,8 +21,8 @@ from ftdoctor.read.source import Source
 from ftdoctor.read.tensor_values import affordable_stats
 
 PICKLE_LIMIT = 64 << 20  # bytes of data.pkl; names and shapes of a 70B model take 0.2 MB
-OPCODE_LIMIT = 5_000_000
-MEMBER_LIMIT = 200_000
+OPCODE_LIMIT = 5_000_000  # steps of one pickle
+MEMBER_LIMIT = 200_000  # members of one archive
 NESTING = 4  # state dicts inside dicts of a checkpoint
 WEIGHT_NAME = re.compile(r"(adapter_model|pytorch_model|consolidated|model)\b.*\.(bin|pt|pth)$")
 
@@ -233,7 +234,10 @@ def read_torch_file(source: Source) -> Reading:
     except zipfile.BadZipFile:
         problem = "the zip has no directory at its end: cut short; copy or save the file again"
         return _damaged(source, problem, "truncated")
-    except (PickleError, OSError, EOFError, struct.error, KeyError) as error:
+    except (
+        PickleError, OSError, EOFError, struct.error, KeyError, zlib.error, NotImplementedError,
+        RuntimeError,
+    ) as error:  # fmt: skip
         return _damaged(source, f"{error}; copy or save the file again", "bad-pickle")
     facts = list(_facts(source, tensors, names))
     return Reading(taken=f"{len(tensors):,} tensors", facts=tuple(facts), tensors=tuple(tensors))

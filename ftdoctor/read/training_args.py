@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickletools
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -76,7 +77,10 @@ def read_training_args(source: Source) -> Reading:
         reason = f"the pickle calls {found.name}, which training arguments never do: do not load it"
         fact = Fact("security.pickle_globals", [found.name], Where(source.path))
         return Reading(ArtifactState.DAMAGED, reason, facts=(fact,))
-    except (ValueError, IndexError, KeyError, zipfile.BadZipFile, EOFError) as error:
+    except (
+        ValueError, IndexError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error,
+        EOFError, OSError, NotImplementedError, RuntimeError,
+    ) as error:  # fmt: skip
         return Reading(ArtifactState.DAMAGED, f"no readable pickle of torch.save: {error}")
     if root is None:
         return Reading(ArtifactState.DAMAGED, "the pickle holds no TrainingArguments object")

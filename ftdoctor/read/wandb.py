@@ -23,9 +23,9 @@ from ftdoctor.read.tensorboard import AGGREGATES, model_facts
 
 HEADER = b":W&B\xe1\xbe\x00"
 BLOCK = 32_768
-RECORD_LIMIT = 64 << 20
-OUTPUT_LIMIT = 64 << 20
-ROW_LIMIT = 2_000_000
+RECORD_LIMIT = 64 << 20  # bytes of one record
+OUTPUT_LIMIT = 64 << 20  # bytes of the console text kept in a .wandb file
+ROW_LIMIT = 2_000_000  # history rows of one file
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 _VERSIONS = {"cli_version": "wandb", "huggingface_version": "transformers"}
 _FLOAT = re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+")  # PyYAML reads `1e-4` as text
