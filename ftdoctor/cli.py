@@ -225,7 +225,7 @@ def diagnose(
 
     from ftdoctor.diagnose import Options, diagnose_run, gather
     from ftdoctor.library import load
-    from ftdoctor.limits import Deadline, limit_memory
+    from ftdoctor.limits import LEAST_MEMORY, Deadline, limit_memory
     from ftdoctor.output import parse_formats, render, write_reports
     from ftdoctor.pseudonyms import hide_names, names_of
     from ftdoctor.render.terminal import print_summary
@@ -243,7 +243,10 @@ def diagnose(
         good=good,
         deadline=Deadline.after(seconds_of(timeout)),
     )
-    limit_memory(bytes_of(max_memory))
+    memory = bytes_of(max_memory)
+    if memory < LEAST_MEMORY:
+        raise typer.BadParameter("400MiB is the least", param_hint="--max-memory")
+    limit_memory(memory)
     asked = parse_formats(formats)
     with _working(f"Reading {run}"):
         library = load(options.signatures)

@@ -15,6 +15,7 @@ from types import FrameType
 
 SECONDS = 300.0  # of a diagnosis, unless told otherwise
 MEMORY = 2 << 30  # bytes that a diagnosis may allocate, unless told otherwise
+LEAST_MEMORY = 400 << 20  # what the libraries take for themselves, measured
 READING_SHARE = 0.6  # of the time; the rest is for putting together and checking what was read
 AGAIN = 0.1  # seconds after which an interruption is repeated that came to nothing
 
@@ -41,6 +42,11 @@ class Deadline:
         if self.seconds == float("inf"):
             return self
         return Deadline(self.moment - (1 - share) * self.seconds, self.seconds)
+
+    def half(self) -> Deadline:
+        """Return the deadline of one file: half of what is left, so that others have time too."""
+        now = time.monotonic()
+        return Deadline(now + (self.moment - now) / 2, self.seconds)
 
     @property
     def over(self) -> bool:

@@ -59,10 +59,10 @@ def read_items(
     first_of: dict[tuple[str, str], str] = {}
     for each in sorted(found, key=lambda f: (f.source.path.count("/"), f.source.path)):
         try:
-            with deadline.interrupting():
+            with deadline.half().interrupting():
                 items.append(_item(each, first_of, redactor))
         except TimeUpError:
-            reason = f"{UNREAD}: the time limit of {deadline.seconds:g} s was over (--timeout)"
+            reason = f"{UNREAD}: its share of the {deadline.seconds:g} s was over (--timeout)"
             artifact = _artifact(each, ArtifactState.SKIPPED, reason, "", "")
             items.append(Item(each.source, artifact, Reading()))
     return [_without_learned(item, redactor) for item in items] if redactor.learned else items

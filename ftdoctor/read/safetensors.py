@@ -17,7 +17,7 @@ from ftdoctor.read.source import Source
 from ftdoctor.read.tensor_values import Stats, affordable_stats
 
 HEADER_LIMIT = 100_000_000  # bytes, as in safetensors/src/tensor.rs
-TENSOR_LIMIT = 2_000_000  # entries; the largest mixture-of-experts headers seen hold about 100,000
+TENSOR_LIMIT = 500_000  # entries; the largest mixture-of-experts headers seen hold about 100,000
 WHOLE_LIMIT = 200 << 20  # bytes; files up to here are tested value by value
 NAMES_SHOWN = 20
 
