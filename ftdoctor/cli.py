@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -84,6 +85,12 @@ def main() -> None:
         # The reader of our output has gone (`| head`); say nothing more, at exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        typer.echo(f"ftdoctor: the output cannot be written: {error.strerror}", err=True)
+        raise SystemExit(2) from None
 
 
 @app.callback(invoke_without_command=True)

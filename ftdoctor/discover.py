@@ -132,7 +132,14 @@ def _with_archives(sources: Iterable[Source], skipped: list[Artifact]) -> Iterat
 def walk(root: Path, skipped: list[Artifact]) -> Iterator[Source]:
     """Yield the regular files below `root`, sorted; what is passed over goes to `skipped`."""
     count = 0
-    for folder, names, files in os.walk(root):
+
+    def unlisted(error: OSError) -> None:
+        reason = f"cannot be listed: {error.strerror}"
+        if isinstance(error, PermissionError):
+            reason = "no permission to list: run as the user who owns it, or chmod +rx"
+        skipped.append(_passed_over(root, Path(error.filename), reason))
+
+    for folder, names, files in os.walk(root, onerror=unlisted):
         here = Path(folder)
         depth = len(here.relative_to(root).parts)
         for name in sorted(names):

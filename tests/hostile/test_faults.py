@@ -147,11 +147,11 @@ def test_a_log_that_is_written_and_cut_while_read(tmp_path: Path) -> None:
         writer.join()
 
 
-def test_mapped_weights_that_shrink_do_not_kill_the_process(tmp_path: Path) -> None:
-    """A file that is cut after it was listed is damaged; reading beyond a map's end is a SIGBUS."""
+def test_weights_that_shrink_while_read_are_damaged(tmp_path: Path) -> None:
     import struct
 
-    from ftdoctor.read.safetensors import read_safetensors
+    from ftdoctor.kinds import Found, classify
+    from ftdoctor.read.items import read_one
     from ftdoctor.read.source import local_source
 
     header = json.dumps(
@@ -160,17 +160,30 @@ def test_mapped_weights_that_shrink_do_not_kill_the_process(tmp_path: Path) -> N
     path = tmp_path / "model.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * (4 << 20))
     source = local_source(tmp_path, path)
+    found = Found(source, classify(source))
     os.truncate(path, 2 << 20)
-    assert read_safetensors(source).state is not ArtifactState.READ
+    reading = read_one(found)
+    assert reading.state is ArtifactState.DAMAGED
+    assert "shorter while it was read" in reading.reason
 
 
 # --- permission -------------------------------------------------------------------------------
 
 
+AS_NOBODY = """
+import json, os, sys
+from ftdoctor.diagnose import diagnose
+diagnose(sys.argv[1])  # imports what is imported late, while it may
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setegid(65534)
+    os.seteuid(65534)
+print(json.dumps(diagnose(sys.argv[2]).to_json()))
+"""
+
+
 @posix
 def test_parts_without_permission_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
-    if os.geteuid() == 0 and shutil.which("setpriv") is None:
-        pytest.skip("root reads everything, and there is no setpriv to become somebody else")
     for folder in (tmp_path, *tmp_path.parents[:2]):
         if os.stat(folder).st_uid == os.geteuid():
             folder.chmod(0o755)
@@ -180,20 +193,15 @@ def test_parts_without_permission_are_named_and_the_rest_is_read(tmp_path: Path)
     (run / "checkpoint-1").mkdir()
     (run / "checkpoint-1" / "trainer_state.json").write_text("{}")
     (run / "checkpoint-1").chmod(0)
-    drop = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-    as_nobody = drop if os.geteuid() == 0 else []
     done = subprocess.run(
-        [*as_nobody, sys.executable, "-m", "ftdoctor", "diagnose", str(run), "--json"],
-        env={**ENVIRONMENT, "HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60,
-        check=False,
+        [sys.executable, "-c", AS_NOBODY, str(run_folder(tmp_path / "warm")), str(run)],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     (run / "checkpoint-1").chmod(0o755)
-    if "Permission denied" in done.stderr and not done.stdout:
-        pytest.skip("Python or this checkout is not open to other users here")
     assert done.returncode == 0, done.stderr
     reasons = {a["path"]: a.get("reason", "") for a in json.loads(done.stdout)["artifacts"]}
     assert "no permission to read" in reasons["train.log"]
-    assert "no permission" in reasons["checkpoint-1"]
+    assert "no permission to list" in reasons["checkpoint-1"]
     assert reasons["metrics.jsonl"] == ""
 
 
@@ -244,7 +252,7 @@ def test_kill_9_in_a_triage_loses_nothing_that_was_done(tmp_path: Path) -> None:
     process.communicate(timeout=60)
     kept = [line for line in log.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
     assert len(kept) >= 2
-    assert all(json.loads(line)["place"] for line in kept)
+    assert all(json.loads(line) for line in kept)
     again = start("triage", str(runs), "-o", str(output), "--workers", "1", "--json")
     out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
