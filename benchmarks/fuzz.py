@@ -172,8 +172,8 @@ def alarm(seconds: int) -> Iterator[None]:
 
 def read_alone(seed: Seed, data: bytes, outcome: Outcome, how: str) -> None:
     """Read damaged content by the reader of the seed's kind, and redact what it gave."""
-    from ftdoctor.kinds import classify
-    from ftdoctor.read.items import clean_reading, reader_named
+    from ftdoctor.kinds import Found, classify
+    from ftdoctor.read.items import clean_reading, read_one, reader_named
     from ftdoctor.read.source import memory_source
     from ftdoctor.redact import Redactor
 
@@ -182,8 +182,15 @@ def read_alone(seed: Seed, data: bytes, outcome: Outcome, how: str) -> None:
     try:
         with alarm(SECONDS):
             source = memory_source(seed.path, data)
-            classify(source)
-            reading = clean_reading(reader_named(seed.reader)(source), Redactor())
+            kind = classify(source)
+            try:
+                reading = clean_reading(reader_named(seed.reader)(source), Redactor())
+            except BaseException as error:
+                # A panic of Polars is no fault of a reader; `read_one` has to hold it.
+                if type(error).__name__ != "PanicException":
+                    raise
+                reading = read_one(Found(source, kind))
+                outcome.states["panic of a library"] += 1
         outcome.states[str(reading.state)] += 1
     except TooSlowError:
         outcome.fail(f"{seed.kind}: hang", about)

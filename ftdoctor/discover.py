@@ -165,11 +165,11 @@ def walk(root: Path, skipped: list[Artifact]) -> Iterator[Source]:
 
 
 def _folder_reason(path: Path, depth: int) -> str:
-    if path.is_symlink():
+    if os.path.islink(path):
         return "symbolic link to a folder: not followed"
     if path.name in FOLDERS_PASSED_OVER:
         return f"{FOLDERS_PASSED_OVER[path.name]}: not part of the run"
-    if (path / "pyvenv.cfg").exists():
+    if os.path.exists(path / "pyvenv.cfg"):  # unlike Path.exists(), no exception
         return "Python environment: not part of the run"
     if depth + 1 > MAX_DEPTH:
         return f"deeper than {MAX_DEPTH} folders"
@@ -177,14 +177,14 @@ def _folder_reason(path: Path, depth: int) -> str:
 
 
 def _file_reason(path: Path, root: Path) -> str:
-    if path.is_symlink():
+    if os.path.islink(path):
         target = Path(os.path.realpath(path))  # unlike resolve(), no exception for a loop
         if not target.is_relative_to(root):
             return "symbolic link out of the run: not followed"
         # The hub cache names files in snapshots/ by links to blobs/: the link has the name.
         if "blobs" not in target.parts:
             return f"symbolic link to {target.relative_to(root).as_posix()}, read there"
-    if not path.is_file():
+    if not os.path.isfile(path):
         return "no regular file"
     if not os.access(path, os.R_OK):
         return "no permission to read: run as the user who owns it, or chmod +r"

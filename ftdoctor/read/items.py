@@ -156,6 +156,11 @@ def read_one(found: Found) -> Reading:
         return Reading(ArtifactState.SKIPPED, NO_ROOM)
     except Exception as error:  # a reader's fault must not hide the other files
         return Reading(ArtifactState.DAMAGED, f"{type(error).__name__}: {_one_line(error)}")
+    except BaseException as error:
+        # What a library in Rust raises for a fault of its own is no Exception.
+        if type(error).__name__ != "PanicException":
+            raise
+        return Reading(ArtifactState.DAMAGED, f"cannot be decoded: {_one_line(error)}")
 
 
 def reader_named(name: str) -> Reader:

@@ -56,7 +56,7 @@ def read_safetensors(source: Source) -> Reading:
     if header.form == "lfs-pointer":
         return Reading(ArtifactState.SKIPPED, header.problem, facts=tuple(facts))
     if header.tensors:
-        stats = _stats(source, header.tensors)
+        stats = affordable_stats(source, header.tensors, WHOLE_LIMIT)
         facts += value_facts(source.path, stats)
         facts += adapter_facts(source.path, header.tensors, stats)
     elif not header.form:
@@ -237,13 +237,6 @@ def _header_facts(source: Source, header: Header) -> Iterable[Fact]:
         if empty:
             first = Where(source.path, tensor=empty[0])
             yield Fact("weights.zero_size_tensors", len(empty), first)
-
-
-def _stats(source: Source, tensors: Sequence[Tensor]) -> dict[str, Stats]:
-    try:
-        return affordable_stats(source, tensors, WHOLE_LIMIT)
-    except OSError:
-        return {}
 
 
 def value_facts(path: str, stats: Mapping[str, Stats]) -> list[Fact]:

@@ -176,8 +176,8 @@ from ftdoctor.diagnose import diagnose
 diagnose(sys.argv[1])  # imports what is imported late, while it may
 if os.geteuid() == 0:
     os.setgroups([])
-    os.setegid(65534)
-    os.seteuid(65534)
+    os.setgid(65534)
+    os.setuid(65534)
 print(json.dumps(diagnose(sys.argv[2]).to_json()))
 """
 
