@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -12,7 +13,14 @@ from typing import Annotated, Any
 
 import typer
 
-from ftdoctor.cli_triage import FailOnOption, new_signature, status_of, triage
+from ftdoctor.cli_triage import (
+    FailOnOption,
+    bytes_of,
+    new_signature,
+    seconds_of,
+    status_of,
+    triage,
+)
 from ftdoctor.errors import FtdoctorError, SignatureError
 
 app = typer.Typer(
@@ -57,6 +65,7 @@ def _added_file(name: str, text: str, metavar: str = "FILE") -> Any:
 
 ADDED = "Evidence from outside the run"
 REPORT = "The report"
+LIMITS = "Limits"
 
 
 def main() -> None:
@@ -69,10 +78,19 @@ def main() -> None:
     except FtdoctorError as error:
         typer.echo(f"ftdoctor: {error}", err=True)
         raise SystemExit(error.exit_status) from None
+    except MemoryError:
+        typer.echo("ftdoctor: needs more memory than the limit allows (--max-memory)", err=True)
+        raise SystemExit(3) from None
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); say nothing more, at exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        typer.echo(f"ftdoctor: the output cannot be written: {error.strerror}", err=True)
+        raise SystemExit(2) from None
 
 
 @app.callback(invoke_without_command=True)
@@ -184,17 +202,37 @@ def diagnose(
             help="A run that worked, or an earlier checkpoint: what differs becomes evidence.",
         ),
     ] = "",
+    timeout: Annotated[
+        str,
+        typer.Option(
+            "--timeout",
+            metavar="TIME",
+            rich_help_panel=LIMITS,
+            help="After this the report is made of what was read until then.",
+        ),
+    ] = "300s",
+    max_memory: Annotated[
+        str,
+        typer.Option(
+            "--max-memory",
+            metavar="SIZE",
+            rich_help_panel=LIMITS,
+            help="A file that needs more is not read, and the report says so (Linux).",
+        ),
+    ] = "2GiB",
     fail_on: FailOnOption = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
     """Name the root causes of a failed run and write one HTML report.
 
+    `ftdoctor limits` lists how much is read of each kind of file.
     Exit status: 0 nothing found, 1 root cause found, 2 wrong usage, 3 nothing readable.
     """
     import time
 
     from ftdoctor.diagnose import Options, diagnose_run, gather
     from ftdoctor.library import load
+    from ftdoctor.limits import LEAST_MEMORY, Deadline, limit_memory
     from ftdoctor.output import parse_formats, render, write_reports
     from ftdoctor.pseudonyms import hide_names, names_of
     from ftdoctor.render.terminal import print_summary
@@ -210,12 +248,17 @@ def diagnose(
         observed=tuple(observed or ()),
         price=price,
         good=good,
+        deadline=Deadline.after(seconds_of(timeout)),
     )
+    memory = bytes_of(max_memory)
+    if memory < LEAST_MEMORY:
+        raise typer.BadParameter("400MiB is the least", param_hint="--max-memory")
+    limit_memory(memory)
     asked = parse_formats(formats)
     with _working(f"Reading {run}"):
         library = load(options.signatures)
         evidence = gather(run, options, library)
-        diagnosis = diagnose_run(evidence, library)
+        diagnosis = diagnose_run(evidence, library, options.deadline)
         if redact_names:
             diagnosis = hide_names(diagnosis, names_of(evidence))
         if as_json or ticket:
@@ -247,6 +290,14 @@ def show(
         typer.echo(json.dumps(describe(evidence), ensure_ascii=False, default=str))
     else:
         typer.echo(render_show(evidence))
+
+
+@app.command()
+def limits() -> None:
+    """List what bounds a diagnosis: time, memory, and how much is read of each kind of file."""
+    from ftdoctor.limits import render_limits
+
+    typer.echo(render_limits())
 
 
 @app.command()

@@ -62,11 +62,13 @@ def _amount(text: str, units: dict[str, float], what: str) -> float:
     return float(match[1]) * units[match[2]]
 
 
-def _seconds(text: str) -> float:
+def seconds_of(text: str) -> float:
+    """Return the seconds of `90`, `10m` or `1h`."""
     return _amount(text, {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}, "length of time")
 
 
-def _bytes(text: str) -> int:
+def bytes_of(text: str) -> int:
+    """Return the bytes of `500MB` or `2GiB`."""
     units = {"": 1.0, "b": 1, "mb": 1e6, "mib": 1 << 20, "gb": 1e9, "gib": 1 << 30,
              "m": 1 << 20, "g": 1 << 30}  # fmt: skip
     return int(_amount(text, units, "amount of memory"))
@@ -133,13 +135,13 @@ def triage(
         roots=tuple(roots),
         folder=output,
         ask=Ask(folders, library.digest, price, reports, time.time()),
-        limits=Limits(_seconds(run_seconds), _bytes(run_memory)),
+        limits=Limits(seconds_of(run_seconds), bytes_of(run_memory)),
         pool=partial(cluster_pool, cluster) if cluster else partial(local_pool, workers or None),
         causes=len(library.causes),
         command=shlex.join(["ftdoctor", *sys.argv[1:]]),
         window=CLUSTER_WINDOW if cluster else WINDOW,
     )
-    interval = _seconds(watch) if watch else 0.0
+    interval = seconds_of(watch) if watch else 0.0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end is Ctrl-C too
     while True:
         outcome = _pass(plan, quiet=quiet)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from ftdoctor.compare import Comparison, compare
 from ftdoctor.curves import thin
-from ftdoctor.detect.engine import detect_all
+from ftdoctor.detect.engine import MORE_TIME, detect_all
 from ftdoctor.discover import NOT_OPENED
 from ftdoctor.fixes import edit_for, fix_text
 from ftdoctor.library import load
+from ftdoctor.limits import NEVER, READING_SHARE, Deadline
 from ftdoctor.model import (
     Artifact,
     ArtifactState,
@@ -38,6 +39,7 @@ from ftdoctor.nextcheck import next_checks
 from ftdoctor.observations import observations
 from ftdoctor.panels import panels
 from ftdoctor.rank import TROUBLE, Ranked, Ranking, rank
+from ftdoctor.read.items import UNREAD
 from ftdoctor.schedule import intended_rate
 from ftdoctor.versions import affected
 
@@ -57,7 +59,8 @@ class Options:
     `now` is in Unix seconds. `added` are files outside the run, each with its role: production,
     benchmark, gold (ground truth) or baseline. `observed` are outcomes that the user knows of, as
     `never-stops` or `not:never-stops`. `price` is money per device hour, in the user's currency.
-    `good` is a run that worked, or a checkpoint of this one, to compare with.
+    `good` is a run that worked, or a checkpoint of this one, to compare with. After the deadline
+    the diagnosis is made of what was read and checked until then.
     """
 
     signatures: tuple[Path, ...] = ()
@@ -67,6 +70,7 @@ class Options:
     observed: tuple[str, ...] = ()
     price: float | None = None
     good: str = ""
+    deadline: Deadline = NEVER
 
 
 def diagnose(path: str | Path, options: Options | None = None) -> Diagnosis:
@@ -77,7 +81,7 @@ def diagnose(path: str | Path, options: Options | None = None) -> Diagnosis:
     """
     options = options or Options()
     library = load(options.signatures)
-    return diagnose_run(gather(path, options, library), library)
+    return diagnose_run(gather(path, options, library), library, options.deadline)
 
 
 def diagnose_pair(path: str | Path, options: Options) -> tuple[Comparison, Diagnosis]:
@@ -85,7 +89,8 @@ def diagnose_pair(path: str | Path, options: Options) -> tuple[Comparison, Diagn
     library = load(options.signatures)
     run = gather(path, replace(options, good=""), library)
     comparison = compare(gather_good(options), run)
-    return comparison, diagnose_run(with_comparison(run, comparison), library)
+    run = with_comparison(run, comparison)
+    return comparison, diagnose_run(run, library, options.deadline)
 
 
 def gather(path: str | Path, options: Options, library: Library) -> Run:
@@ -94,7 +99,8 @@ def gather(path: str | Path, options: Options, library: Library) -> Run:
     from ftdoctor.read import read_run
 
     told = observations(options.observed, library)
-    run = read_run(path, options=ReadOptions(options.choose or None, options.added))
+    deadline = options.deadline.earlier(READING_SHARE)
+    run = read_run(path, options=ReadOptions(options.choose or None, options.added, deadline))
     run = with_given(replace(run, facts=dict(run.facts) | {f.name: (f,) for f in told}), options)
     return with_comparison(run, compare(gather_good(options), run)) if options.good else run
 
@@ -111,9 +117,10 @@ def with_given(run: Run, options: Options) -> Run:
 
 def gather_good(options: Options) -> Run:
     """Read the run that worked; nothing that the caller adds to the failed one is added to it."""
+    from ftdoctor.read import Options as ReadOptions
     from ftdoctor.read import read_run
 
-    return read_run(options.good)
+    return read_run(options.good, options=ReadOptions(deadline=options.deadline))
 
 
 def with_comparison(run: Run, comparison: Comparison) -> Run:
@@ -121,9 +128,9 @@ def with_comparison(run: Run, comparison: Comparison) -> Run:
     return replace(run, facts=dict(run.facts) | {f.name: (f,) for f in comparison.facts()})
 
 
-def diagnose_run(run: Run, library: Library) -> Diagnosis:
+def diagnose_run(run: Run, library: Library, deadline: Deadline = NEVER) -> Diagnosis:
     """Diagnose evidence that has been read already."""
-    findings = detect_all(run, library)
+    findings = detect_all(run, library, deadline=deadline)
     fitting = applicable(library, run)
     ranking = rank(findings, fitting)
     ranked = tuple(_ranked_cause(r, run, library, findings) for r in ranking.ranked)
@@ -272,6 +279,15 @@ def _verdict(
             f"{said}. Strongest symptom: {in_sentence(strongest.title)}.",
             lead=strongest.text,
             action="Add the files named under “What could not be checked” and diagnose again.",
+        )
+    unreached = [f"{a.path}: {a.reason}" for a in run.artifacts if a.reason.startswith(UNREAD)]
+    if unreached or any(MORE_TIME in f.missing for f in findings):
+        return Verdict(
+            "unknown",
+            f"No known failure found until a limit was reached: {len(unreached)} of "
+            f"{len(run.artifacts)} files were not read, {unchecked} checks not made.",
+            lead=next(iter(unreached), "The time limit was over before every check was made."),
+            action="Diagnose again with a higher --timeout or --max-memory, or a part of the run.",
         )
     if unread := _unread(run):
         more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""

@@ -16,8 +16,8 @@ from ftdoctor.kinds import Found, Peek, classify
 from ftdoctor.model import Artifact, ArtifactState
 from ftdoctor.read.source import TEXT_LIMIT, Source, local_source, memory_source
 
-MAX_FILES = 5000
-MAX_DEPTH = 12
+MAX_FILES = 5000  # files of one run
+MAX_DEPTH = 12  # folders within folders
 FOLDER_ARCHIVES = 2 << 30  # bytes that the archives in a folder of this machine may hold together
 PLACE_ARCHIVES = 64 << 20  # the same in a remote place, where they must be fetched, or an archive
 FOLDERS_PASSED_OVER = {
@@ -149,7 +149,14 @@ def _with_archives(
 def walk(root: Path, skipped: list[Artifact]) -> Iterator[Source]:
     """Yield the regular files below `root`, sorted; what is passed over goes to `skipped`."""
     count = 0
-    for folder, names, files in os.walk(root):
+
+    def unlisted(error: OSError) -> None:
+        reason = f"cannot be listed: {error.strerror}"
+        if isinstance(error, PermissionError):
+            reason = "no permission to list: run as the user who owns it, or chmod +rx"
+        skipped.append(_passed_over(root, Path(error.filename), reason))
+
+    for folder, names, files in os.walk(root, onerror=unlisted):
         here = Path(folder)
         depth = len(here.relative_to(root).parts)
         for name in sorted(names):
@@ -175,11 +182,11 @@ def walk(root: Path, skipped: list[Artifact]) -> Iterator[Source]:
 
 
 def _folder_reason(path: Path, depth: int) -> str:
-    if path.is_symlink():
+    if os.path.islink(path):
         return "symbolic link to a folder: not followed"
     if path.name in FOLDERS_PASSED_OVER:
         return f"{FOLDERS_PASSED_OVER[path.name]}: not part of the run"
-    if (path / "pyvenv.cfg").exists():
+    if os.path.exists(path / "pyvenv.cfg"):  # unlike Path.exists(), no exception
         return "Python environment: not part of the run"
     if depth + 1 > MAX_DEPTH:
         return f"deeper than {MAX_DEPTH} folders"
@@ -187,14 +194,14 @@ def _folder_reason(path: Path, depth: int) -> str:
 
 
 def _file_reason(path: Path, root: Path) -> str:
-    if path.is_symlink():
-        target = path.resolve()
+    if os.path.islink(path):
+        target = Path(os.path.realpath(path))  # unlike resolve(), no exception for a loop
         if not target.is_relative_to(root):
             return "symbolic link out of the run: not followed"
         # The hub cache names files in snapshots/ by links to blobs/: the link has the name.
         if "blobs" not in target.parts:
             return f"symbolic link to {target.relative_to(root).as_posix()}, read there"
-    if not path.is_file():
+    if not os.path.isfile(path):
         return "no regular file"
     if not os.access(path, os.R_OK):
         return "no permission to read: run as the user who owns it, or chmod +r"

@@ -48,12 +48,15 @@ class Peek:
         if self.binary:
             return ""
         size = self.source.size
-        with self.source.open() as stream:
-            start = stream.read(LOG_WINDOW)
-            if size <= LOG_WINDOW:
-                return decode(start)
-            stream.seek(max(LOG_WINDOW, size - LOG_WINDOW // 4))
-            return decode(start) + "\n" + decode(stream.read(LOG_WINDOW // 4))
+        try:
+            with self.source.open() as stream:
+                start = stream.read(LOG_WINDOW)
+                if size <= LOG_WINDOW:
+                    return decode(start)
+                stream.seek(max(LOG_WINDOW, size - LOG_WINDOW // 4))
+                return decode(start) + "\n" + decode(stream.read(LOG_WINDOW // 4))
+        except OSError:  # gone since it was listed; its reader will say so
+            return ""
 
     @cached_property
     def keys(self) -> frozenset[str]:
@@ -209,8 +212,11 @@ def _progress_page(peek: Peek) -> bool:
     # An exported notebook begins with half a megabyte of style sheets: the whole page is searched.
     if not peek.name.endswith((".html", ".htm")) or peek.source.size > PAGE_LIMIT:
         return False
-    with peek.source.open() as stream:
-        return bool(PROGRESS_COLUMN.search(stream.read(PAGE_LIMIT)))
+    try:
+        with peek.source.open() as stream:
+            return bool(PROGRESS_COLUMN.search(stream.read(PAGE_LIMIT)))
+    except OSError:
+        return False
 
 
 def _generations(peek: Peek) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 from collections.abc import Iterable, Mapping
@@ -9,24 +10,31 @@ from collections.abc import Iterable, Mapping
 from ftdoctor.detect import detector_named, unobservable
 from ftdoctor.detect.observed import told
 from ftdoctor.library import calls_of
+from ftdoctor.limits import NEVER, Deadline, TimeUpError
 from ftdoctor.model import Call, Fact, Finding, Library, Observation, Run, State, Status, Symptom
 
+MORE_TIME = "more time (--timeout)"
 
-def detect_all(run: Run, library: Library, *, strict: bool = False) -> tuple[Finding, ...]:
+
+def detect_all(
+    run: Run, library: Library, *, strict: bool = False, deadline: Deadline = NEVER
+) -> tuple[Finding, ...]:
     """Return one finding per symptom, in the library's order.
 
     A detector that fails makes its symptom unobservable with the error as the reason, so that one
-    defect never costs the diagnosis; with `strict` (tests) it raises.
+    defect never costs the diagnosis; with `strict` (tests) it raises. What is not checked before
+    the deadline is unobservable.
     """
-    prepare(run, library.symptoms.values())
-    engine = _Engine(run, library.symptoms, strict)
+    with contextlib.suppress(TimeUpError), deadline.interrupting():
+        prepare(run, library.symptoms.values())
+    engine = _Engine(run, library.symptoms, strict, deadline)
     in_force = (s for s in library.symptoms.values() if s.status is not Status.DEPRECATED)
     return tuple(engine.finding(symptom) for symptom in in_force)
 
 
 def detect_one(run: Run, library: Library, name: str, *, strict: bool = False) -> Finding:
     """Return the finding of a single symptom; KeyError if the library has none of that id."""
-    return _Engine(run, library.symptoms, strict).finding(library.symptoms[name])
+    return _Engine(run, library.symptoms, strict, NEVER).finding(library.symptoms[name])
 
 
 def prepare(run: Run, symptoms: Iterable[Symptom]) -> None:
@@ -48,8 +56,11 @@ def prepare(run: Run, symptoms: Iterable[Symptom]) -> None:
 class _Engine:
     """One pass over one run; equal detector calls are made once."""
 
-    def __init__(self, run: Run, symptoms: Mapping[str, Symptom], strict: bool) -> None:
+    def __init__(
+        self, run: Run, symptoms: Mapping[str, Symptom], strict: bool, deadline: Deadline
+    ) -> None:
         self.run = run
+        self.deadline = deadline
         self.symptoms = symptoms
         self.strict = strict
         self.made: dict[str, Observation] = {}
@@ -101,7 +112,11 @@ class _Engine:
         key = json.dumps([call.detector, call.parameters], sort_keys=True, default=str)
         if key not in self.made:
             try:
-                self.made[key] = detector_named(call.detector)(self.run, **call.parameters)
+                with self.deadline.interrupting():
+                    self.made[key] = detector_named(call.detector)(self.run, **call.parameters)
+            except TimeUpError:
+                reason = f"Not checked: the time limit of {self.deadline.seconds:g} s was over"
+                self.made[key] = unobservable(reason, MORE_TIME)
             except Exception as error:
                 if self.strict:
                     raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -12,6 +11,7 @@ from typing import Any, TextIO
 
 from ftdoctor.fleet.examine import examine
 from ftdoctor.fleet.record import Ask, Place, Record
+from ftdoctor.limits import limit_memory
 
 GRACE = 30  # seconds beyond the limit after which a child ends itself, if its parent is gone
 
@@ -25,7 +25,7 @@ def main() -> None:
     for line in sys.stdin:
         job = json.loads(line)
         if not limited:
-            _limit_memory(int(job["limits"]["memory"]))
+            limit_memory(int(job["limits"]["memory"]))
             limited = True
         _limit_time(float(job["limits"]["seconds"]))
         _answer(answers, job)
@@ -42,17 +42,6 @@ def _answer(answers: TextIO, job: dict[str, Any]) -> None:
 
 def _plain(record: Record) -> dict[str, Any]:
     return {**asdict(record), "place": None, "limits": None}
-
-
-def _limit_memory(limit: int) -> None:
-    """Let allocation fail beyond the limit; memory-mapped weights do not count (Linux)."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        with open("/proc/self/status", encoding="ascii") as stream:
-            data = next(line for line in stream if line.startswith("VmData:"))
-        most = int(data.split()[1]) * 1024 + limit
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _limit_time(seconds: float | None) -> None:

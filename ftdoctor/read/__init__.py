@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ftdoctor.limits import NEVER, Deadline
+
 if TYPE_CHECKING:
     from ftdoctor.model import Run
 
@@ -14,11 +16,13 @@ if TYPE_CHECKING:
 class Options:
     """How to read: `choose` names one run if the place holds several.
 
-    `added` are files outside the run, each with its role (`read/added.py`).
+    `added` are files outside the run, each with its role (`read/added.py`). What is not read
+    before the deadline is passed over.
     """
 
     choose: str | None = None
     added: tuple[tuple[str, Path], ...] = ()
+    deadline: Deadline = NEVER
 
 
 def read_run(path: str | Path, *, options: Options | None = None) -> Run:
@@ -27,6 +31,8 @@ def read_run(path: str | Path, *, options: Options | None = None) -> Run:
     A file that cannot be read is an artifact with a reason, never an exception.
     """
     from ftdoctor.discover import discover
+    from ftdoctor.errors import UnreadableRunError
+    from ftdoctor.limits import TimeUpError
     from ftdoctor.read.added import added_source
     from ftdoctor.read.assemble import assemble
     from ftdoctor.read.items import clean_paths, read_items
@@ -34,7 +40,15 @@ def read_run(path: str | Path, *, options: Options | None = None) -> Run:
 
     options = options or Options()
     more = tuple(added_source(role, file) for role, file in options.added)
-    discovery = discover(path, choose=options.choose or "")
+    deadline = options.deadline
+    try:
+        with deadline.interrupting():
+            discovery = discover(path, choose=options.choose or "")
+    except TimeUpError:
+        raise UnreadableRunError(
+            f"{path}: its files could not be listed within {deadline.seconds:g} s (--timeout): "
+            "copy the run to a local disk first"
+        ) from None
     redactor = Redactor()
     discovery = clean_paths(replace(discovery, found=(*discovery.found, *more)), redactor)
-    return assemble(discovery, read_items(discovery.found, redactor), redactor)
+    return assemble(discovery, read_items(discovery.found, redactor, deadline), redactor)

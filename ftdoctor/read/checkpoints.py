@@ -14,7 +14,7 @@ from ftdoctor.read.reading import Reading
 from ftdoctor.read.source import Source
 from ftdoctor.read.weight_sets import CHECKPOINT, folder_of, weight_set_facts
 
-RECORD_LIMIT = 20_000
+RECORD_LIMIT = 20_000  # records of one file
 # tinker-cookbook gives periodic checkpoints 7 days unless told otherwise, the final one no limit
 # (CHANGELOG of 2026-01-27; https://github.com/thinking-machines-lab/tinker-cookbook).
 DEFAULT_TTL = 604_800

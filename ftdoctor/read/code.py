@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import string
 import textwrap
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -439,7 +440,9 @@ def parse(text: str) -> tuple[Code | None, str]:
     skipped: list[int] = []
     for _ in range(20):
         try:
-            return Code(ast.parse("\n".join(lines))), _passed_over(skipped)
+            with warnings.catch_warnings(action="ignore"):  # of the run's code, not of ours
+                tree = ast.parse("\n".join(lines))
+            return Code(tree), _passed_over(skipped)
         except SyntaxError as error:
             number = min(max(error.lineno or 1, 1), len(lines)) if lines else 0
             if not lines or number in skipped or not lines[number - 1].strip():

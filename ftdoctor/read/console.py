@@ -24,9 +24,9 @@ FIRST_LINES, LAST_LINES, INTERESTING_LINES = 2_000, 5_000, 20_000
 SAME_SHAPE = 1_000  # of lines that differ in numbers only, as many are kept (judgement)
 LINE_WIDTH = 4_000
 ZEROS_WITHIN = 4_096  # bytes at the end of a log that are looked at for NULs
-ROW_LIMIT = 2_000_000
-EVENT_LIMIT = 2_000
-WARNING_LIMIT = 500
+ROW_LIMIT = 2_000_000  # metric rows of one log
+EVENT_LIMIT = 2_000  # events of one log
+WARNING_LIMIT = 500  # different warnings of one log
 BAR_NAMES = 200
 # A form without step or epoch counts as a metric row only if it is printed this often (judgement).
 LOOSE_TIMES = 3

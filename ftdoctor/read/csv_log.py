@@ -11,7 +11,7 @@ from ftdoctor.read.numeric import parse_number, whole
 from ftdoctor.read.reading import MetricRow, Reading
 from ftdoctor.read.source import Source
 
-ROW_LIMIT = 5_000_000
+ROW_LIMIT = 5_000_000  # rows of one file
 _DELIMITERS = ",;\t"
 _TIME = frozenset({"timestamp", "_timestamp", "time", "created_at"})
 _STEPS = frozenset(STEP_KEYS)

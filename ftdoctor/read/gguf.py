@@ -21,7 +21,7 @@ from ftdoctor.read.tensor_values import affordable_stats
 REMOTE_LIMIT = 32 << 20  # bytes of header fetched when the file is not on this machine
 KEY_LIMIT = 65_535  # bytes of a key, by the format's description
 PAIR_LIMIT = 100_000  # key-value pairs; real files hold fewer than 100
-TENSOR_LIMIT = 1_000_000
+TENSOR_LIMIT = 500_000  # tensors of one file
 DEPTH_LIMIT = 4  # nesting of arrays
 ELEMENTS_KEPT = 4096  # elements kept of an array that is not the vocabulary
 WHOLE_LIMIT = 64 << 20  # bytes of float tensors tested value by value

@@ -8,7 +8,7 @@ from typing import Any
 from ftdoctor.model import Fact, Where
 from ftdoctor.read.numeric import parse_number
 
-SETTING_LIMIT = 2_000
+SETTING_LIMIT = 2_000  # characters of one setting
 
 _STEP = re.compile(
     r"(?i)(?:checkpoint|step|iter|ckpt s|global step|weights/)[-_ :]?0*(\d+)\b|Iter (\d+):"

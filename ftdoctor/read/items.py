@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ftdoctor.kinds import LFS_MARK, Found
+from ftdoctor.limits import NEVER, Deadline, TimeUpError
 from ftdoctor.model import Artifact, ArtifactState, Fact, Where
-from ftdoctor.read.reading import Reading
+from ftdoctor.read.reading import Event, MetricRow, Reading
 from ftdoctor.redact import Redactor, encodable
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from ftdoctor.read.source import Source
 
 Reader = Callable[["Source"], Reading]
+Row = TypeVar("Row", MetricRow, Event)
 # Files that checkpoints and trackers repeat: an exact copy of one already read is not read again.
 # Not data: a training file that is also the evaluation file is a finding.
 REPEATED = frozenset({
@@ -27,7 +30,11 @@ REPEATED = frozenset({
     "wandb-config", "wandb-summary", "wandb-metadata", "results", "csv-log",
 })  # fmt: skip
 SHOWN = frozenset({"settings", "script", "shell", "modelfile", "requirements", "adapter-config"})
+STEP_LIMIT = 10**15  # steps, epochs or tokens; the largest trainings see some 1e13 tokens
+TIME_LIMIT = 10**11  # seconds since 1970: the year 5138
 SHOWN_LIMIT = 256 << 10  # bytes
+UNREAD = "not read"  # begins the reason of what a limit of the whole diagnosis kept from being read
+NO_ROOM = f"{UNREAD}: needs more memory than the limit allows (--max-memory)"
 LFS_REASON = "a Git LFS pointer, not the file itself: run `git lfs pull` in the repository"
 
 
@@ -41,22 +48,43 @@ class Item:
     text: str = ""
 
 
-def read_items(found: tuple[Found, ...], redactor: Redactor) -> list[Item]:
-    """Read the files, those nearest to the root first, exact copies only once."""
+def read_items(
+    found: tuple[Found, ...], redactor: Redactor, deadline: Deadline = NEVER
+) -> list[Item]:
+    """Read the files, those nearest to the root first, exact copies only once.
+
+    What is not read before the deadline is told by its artifact.
+    """
     items: list[Item] = []
     first_of: dict[tuple[str, str], str] = {}
     for each in sorted(found, key=lambda f: (f.source.path.count("/"), f.source.path)):
-        digest = _digest(each.source)
-        kind = each.kind.id if each.kind else ""
-        twin = first_of.setdefault((kind, digest), each.source.path)
-        if kind in REPEATED and twin != each.source.path:
-            artifact = _artifact(each, ArtifactState.READ, "", f"same content as {twin}", digest)
+        try:
+            with deadline.half().interrupting():
+                items.append(_item(each, first_of, redactor))
+        except TimeUpError:
+            reason = f"{UNREAD}: its share of the {deadline.seconds:g} s was over (--timeout)"
+            artifact = _artifact(each, ArtifactState.SKIPPED, reason, "", "")
             items.append(Item(each.source, artifact, Reading()))
-            continue
-        reading = clean_reading(read_one(each), redactor)
-        artifact = _artifact(each, reading.state, reading.reason, reading.taken, digest)
-        items.append(Item(each.source, artifact, reading, _text(each, redactor)))
     return [_without_learned(item, redactor) for item in items] if redactor.learned else items
+
+
+def _item(each: Found, first_of: dict[tuple[str, str], str], redactor: Redactor) -> Item:
+    digest = _digest(each.source)
+    kind = each.kind.id if each.kind else ""
+    twin = first_of.setdefault((kind, digest), each.source.path)
+    if kind in REPEATED and twin != each.source.path:
+        artifact = _artifact(each, ArtifactState.READ, "", f"same content as {twin}", digest)
+        return Item(each.source, artifact, Reading())
+    reading = _bounded_reading(each, redactor)
+    artifact = _artifact(each, reading.state, reading.reason, reading.taken, digest)
+    return Item(each.source, artifact, reading, _text(each, redactor))
+
+
+def _bounded_reading(each: Found, redactor: Redactor) -> Reading:
+    try:
+        return clean_reading(read_one(each), redactor)
+    except (MemoryError, RecursionError):
+        return Reading(ArtifactState.SKIPPED, NO_ROOM)
 
 
 def clean_paths(discovery: Discovery, redactor: Redactor) -> Discovery:
@@ -124,8 +152,15 @@ def read_one(found: Found) -> Reading:
         if source.head(len(LFS_MARK)) == LFS_MARK:
             return _lfs_pointer(found)
         return reader_named(kind.reader)(source)
+    except MemoryError:
+        return Reading(ArtifactState.SKIPPED, NO_ROOM)
     except Exception as error:  # a reader's fault must not hide the other files
         return Reading(ArtifactState.DAMAGED, f"{type(error).__name__}: {_one_line(error)}")
+    except BaseException as error:
+        # What a library in Rust raises for a fault of its own is no Exception.
+        if type(error).__name__ != "PanicException":
+            raise
+        return Reading(ArtifactState.DAMAGED, f"cannot be decoded: {_one_line(error)}")
 
 
 def reader_named(name: str) -> Reader:
@@ -142,7 +177,7 @@ def _lfs_pointer(found: Found) -> Reading:
     return Reading(ArtifactState.DAMAGED, LFS_REASON, facts=(fact,))
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]
 
 
@@ -177,20 +212,51 @@ def clean_reading(reading: Reading, redactor: Redactor) -> Reading:
     def clean_fact(fact: Fact) -> Fact:
         # Versions have the shape of addresses and hold nothing secret.
         if fact.name.startswith("environment.package.") or not _has_text(fact.value):
-            return fact
+            return _plausible_fact(fact)
         return replace(fact, value=clean_value(fact.value, fact.name))
 
     return replace(
         reading,
         reason=clean(reading.reason),
         taken=clean(reading.taken),
-        events=tuple(replace(event, text=clean(event.text)) for event in reading.events),
+        metrics=tuple(map(plausible, reading.metrics)),
+        events=tuple(plausible(replace(e, text=clean(e.text))) for e in reading.events),
         lines=tuple(replace(line, text=clean(line.text)) for line in reading.lines),
         settings=tuple(clean_fact(fact) for fact in reading.settings),
         facts=tuple(clean_fact(fact) for fact in reading.facts),
         records=tuple(replace(r, value=clean_value(r.value)) for r in reading.records),
         texts={name: clean(text) for name, text in reading.texts.items()},
     )
+
+
+def plausible(row: Row) -> Row:
+    """Return a row without a step, epoch or time that no run can have: it is damage or an attack.
+
+    The bounds keep steps within 64 bits and every product of them finite.
+    """
+    epoch = row.epoch if isinstance(row, MetricRow) else None
+    good = (
+        _within(row.step, STEP_LIMIT),
+        _within(epoch, STEP_LIMIT),
+        _within(row.time, TIME_LIMIT),
+    )
+    if all(good):
+        return row
+    found = replace(row, step=row.step if good[0] else None, time=row.time if good[2] else None)
+    if isinstance(found, MetricRow) and not good[1]:
+        return replace(found, epoch=None)
+    return found
+
+
+def _within(value: float | None, limit: int) -> bool:
+    return value is None or -limit < value < limit  # false for NaN
+
+
+def _plausible_fact(fact: Fact) -> Fact:
+    value = fact.value
+    if type(value) is int and not -(1 << 64) < value < 1 << 64:
+        return replace(fact, value=math.inf if value > 0 else -math.inf)
+    return fact
 
 
 def _has_text(value: Any) -> bool:

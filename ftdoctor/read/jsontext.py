@@ -14,7 +14,7 @@ from ftdoctor.read.source import LINE_LIMIT, Source
 _DECODER = json.JSONDecoder()
 _BOM = b"\xef\xbb\xbf"
 # Parts of one damaged line that are tried: more means that it is no JSON at all.
-SALVAGE_LIMIT = 64
+SALVAGE_LIMIT = 64  # open brackets closed to save a cut document
 
 
 @dataclass

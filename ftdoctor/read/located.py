@@ -13,6 +13,7 @@ from ftdoctor.read.jsontext import loads
 
 DEPTH = 12
 LIMIT = 5000  # entries taken from one file: a guard against YAML aliases that multiply
+NODE_LIMIT = 1_000_000  # values of one YAML document, aliases written out
 YAML_LIMIT = 4 << 20  # bytes; pure Python YAML reads about 100 kB/s
 
 # YAML 1.2 core schema numbers; YAML 1.1 (PyYAML) takes `1e-4` for text and `no` for false.
@@ -136,6 +137,7 @@ def _yaml_entries(text: str) -> list[Entry]:
     try:
         for node in yaml.compose_all(text, Loader=loader):
             if node is not None:
+                check_aliases(node)
                 _walk(node, "", found, DEPTH)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -144,6 +146,23 @@ def _yaml_entries(text: str) -> list[Entry]:
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     return found
+
+
+def check_aliases(node: Any) -> None:
+    """Refuse, by ValueError, a composed document whose aliases multiply."""
+    if _weight(node, {}) > NODE_LIMIT:
+        raise ValueError(f"its aliases multiply to more than {NODE_LIMIT:,} values")
+
+
+def _weight(node: Any, known: dict[int, int], depth: int = DEPTH) -> int:
+    """Count the values that a node has when its aliases are written out, down to a depth."""
+    if node.id == "scalar" or depth < 0:
+        return 1
+    if id(node) not in known:
+        known[id(node)] = NODE_LIMIT  # what it has, should it hold itself
+        parts = [inner for _, inner in node.value] if node.id == "mapping" else node.value
+        known[id(node)] = 1 + sum(_weight(inner, known, depth - 1) for inner in parts)
+    return known[id(node)]
 
 
 def _walk(node: Any, prefix: str, found: list[Entry], depth: int) -> None:

@@ -14,7 +14,7 @@ from ftdoctor.read.numeric import number, numbers, whole
 from ftdoctor.read.reading import MetricRow, Reading
 from ftdoctor.read.source import Source
 
-ROW_LIMIT = 5_000_000
+ROW_LIMIT = 5_000_000  # rows of one file
 # Names of the step, most exact first: `_step` of W&B counts log() calls, not optimizer steps.
 STEP_KEYS = (
     "train/global_step",

@@ -15,9 +15,11 @@ from ftdoctor.read.source import Source
 # RunStatus of mlflow/protos/service.proto.
 STATUS = {1: "running", 2: "scheduled", 3: "finished", 4: "failed", 5: "killed"}
 _KIND = {"finished": "finished", "failed": "exit", "killed": "killed"}
-DATABASE_LIMIT = 256 << 20
+DATABASE_LIMIT = 256 << 20  # bytes of mlflow.db
 DATABASE_HEADER = 100  # bytes, of every SQLite 3 file
-ROW_LIMIT = 2_000_000
+ROW_LIMIT = 2_000_000  # metric rows of one run
+INSTRUCTION_LIMIT = 200_000_000  # of SQLite's machine for one query, some 10 s
+_WHOLE = re.compile(r"[-+]?[0-9]{1,18}")  # what fits 64 bits
 _META = re.compile(r"(?m)^(status|start_time|end_time|run_name): *(.*?)\s*$")
 
 
@@ -28,11 +30,11 @@ def read_metric(source: Source) -> Reading:
     for line, text in source.lines():
         parts = text.split()
         value = parse_number(parts[1]) if len(parts) >= 2 else None
-        if value is None or not parts[0].isdigit():
+        if value is None or not _WHOLE.fullmatch(parts[0]):
             bad = line if parts else bad
             continue
-        step = int(parts[2]) if len(parts) > 2 and parts[2].lstrip("-").isdigit() else None
-        rows.append(MetricRow({name: value}, line, step=step, time=int(parts[0]) / 1000))
+        step = int(parts[2]) if len(parts) > 2 and _WHOLE.fullmatch(parts[2]) else None
+        rows.append(MetricRow({name: value}, line, step=step, time=float(parts[0]) / 1000))
     if not rows:
         return Reading(ArtifactState.DAMAGED, "no line of the form `<ms> <value> <step>`")
     return Reading(
@@ -58,9 +60,9 @@ def read_meta(source: Source) -> Reading:
     text = source.text(1 << 20)
     found = {m[1]: (m[2], text.count("\n", 0, m.start()) + 1) for m in _META.finditer(text)}
     raw, line = found.get("status", ("", 0))
-    status = STATUS.get(int(raw)) if raw.isdigit() else raw.strip("'\"").lower() or None
+    status = STATUS.get(int(raw)) if _WHOLE.fullmatch(raw) else raw.strip("'\"").lower() or None
     ended = found.get("end_time", ("", 0))[0]
-    time = int(ended) / 1000 if ended.isdigit() else None
+    time = int(ended) / 1000 if _WHOLE.fullmatch(ended) else None
     if status is None:
         return Reading(taken="no status")
     return _ending(status, source.path, line, time)
@@ -80,6 +82,8 @@ def read_database(source: Source) -> Reading:
     """Read the newest run with metrics of an mlflow.db; the file is never written to."""
     if source.size < DATABASE_HEADER:
         return Reading(ArtifactState.DAMAGED, "cut inside its header: copy the file again")
+    if source.size > DATABASE_LIMIT:
+        return Reading(ArtifactState.SKIPPED, f"larger than {DATABASE_LIMIT:,} bytes: not searched")
     try:
         with closing(_open(source)) as database:
             return _newest_run(database, source.path)
@@ -91,13 +95,28 @@ def read_database(source: Source) -> Reading:
 def _open(source: Source) -> sqlite3.Connection:
     if source.local is not None:
         uri = f"{source.local.resolve().as_uri()}?mode=ro&immutable=1"
-        return sqlite3.connect(uri, uri=True)
-    database = sqlite3.connect(":memory:")
-    database.deserialize(source.data(DATABASE_LIMIT))
+        database = sqlite3.connect(uri, uri=True)
+    else:
+        database = sqlite3.connect(":memory:")
+        database.deserialize(source.data(DATABASE_LIMIT))
+    database.execute("PRAGMA trusted_schema = OFF")
+    # Without an index the newest run takes time quadratic in the rows: it is interrupted.
+    database.set_progress_handler(lambda: 1, INSTRUCTION_LIMIT)
     return database
 
 
+def _check_tables(database: sqlite3.Connection) -> None:
+    """Refuse views and virtual tables in place of MLflow's own: they may never end."""
+    wanted = [t for (t,) in database.execute(
+        "SELECT name FROM sqlite_master WHERE name IN ('runs', 'metrics', 'params')"
+        " AND type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'"
+    ).fetchmany(4)]  # fmt: skip
+    if len(wanted) < 3:
+        raise ValueError("not MLflow's tables runs, metrics and params")
+
+
 def _newest_run(database: sqlite3.Connection, path: str) -> Reading:
+    _check_tables(database)
     runs = database.execute(
         "SELECT r.run_uuid, r.status, r.end_time FROM runs r ORDER BY"
         " EXISTS (SELECT 1 FROM metrics m WHERE m.run_uuid = r.run_uuid) DESC, r.start_time DESC"
@@ -142,4 +161,4 @@ def _value(text: str) -> object:
     number = parse_number(text) if "," not in text else None
     if number is None:
         return text
-    return int(number) if re.fullmatch(r"[-+]?\d+", text) else number
+    return int(number) if _WHOLE.fullmatch(text) else number

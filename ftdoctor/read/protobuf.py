@@ -44,30 +44,34 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         at += 1
         value |= (byte & 0x7F) << shift
         if not byte & 0x80:
-            return value, at
+            return value & (1 << 64) - 1, at
         shift += 7
     raise ValueError("a number is cut or too long")
 
 
 def signed(value: Value) -> int:
-    """Return a varint as the signed 64-bit number that it stands for."""
-    assert isinstance(value, int)
+    """Return a varint as the signed 64-bit number that it stands for; ValueError for no varint."""
+    if not isinstance(value, int):
+        raise ValueError("a field is of the wrong type")
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
 def as_float(value: Value) -> float:
     """Return the number in four little-endian bytes."""
-    assert isinstance(value, bytes)
-    return float(struct.unpack("<f", value)[0])
+    return float(struct.unpack("<f", _bytes(value, 4))[0])
 
 
 def as_double(value: Value) -> float:
     """Return the number in eight little-endian bytes."""
-    assert isinstance(value, bytes)
-    return float(struct.unpack("<d", value)[0])
+    return float(struct.unpack("<d", _bytes(value, 8))[0])
 
 
 def text(value: Value) -> str:
     """Return bytes as text."""
-    assert isinstance(value, bytes)
-    return value.decode("utf-8", errors="replace")
+    return _bytes(value).decode("utf-8", errors="replace")
+
+
+def _bytes(value: Value, size: int | None = None) -> bytes:
+    if not isinstance(value, bytes) or (size is not None and len(value) != size):
+        raise ValueError("a field is of the wrong type")
+    return value

@@ -17,7 +17,7 @@ from ftdoctor.read.source import Source
 from ftdoctor.read.tensor_values import Stats, affordable_stats
 
 HEADER_LIMIT = 100_000_000  # bytes, as in safetensors/src/tensor.rs
-TENSOR_LIMIT = 2_000_000  # entries; the largest mixture-of-experts headers seen hold about 100,000
+TENSOR_LIMIT = 500_000  # entries; the largest mixture-of-experts headers seen hold about 100,000
 WHOLE_LIMIT = 200 << 20  # bytes; files up to here are tested value by value
 NAMES_SHOWN = 20
 
@@ -56,7 +56,7 @@ def read_safetensors(source: Source) -> Reading:
     if header.form == "lfs-pointer":
         return Reading(ArtifactState.SKIPPED, header.problem, facts=tuple(facts))
     if header.tensors:
-        stats = _stats(source, header.tensors)
+        stats = affordable_stats(source, header.tensors, WHOLE_LIMIT)
         facts += value_facts(source.path, stats)
         facts += adapter_facts(source.path, header.tensors, stats)
     elif not header.form:
@@ -237,13 +237,6 @@ def _header_facts(source: Source, header: Header) -> Iterable[Fact]:
         if empty:
             first = Where(source.path, tensor=empty[0])
             yield Fact("weights.zero_size_tensors", len(empty), first)
-
-
-def _stats(source: Source, tensors: Sequence[Tensor]) -> dict[str, Stats]:
-    try:
-        return affordable_stats(source, tensors, WHOLE_LIMIT)
-    except OSError:
-        return {}
 
 
 def value_facts(path: str, stats: Mapping[str, Stats]) -> list[Fact]:

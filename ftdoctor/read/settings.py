@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -43,6 +44,8 @@ def read_settings(source: Source) -> Reading:
         entries = entries_of(text, _format(source.name, text))
     except (ValueError, RecursionError) as error:
         return Reading(ArtifactState.DAMAGED, f"cannot be parsed: {_short(error)}")
+    cut = _cut_number(text)
+    entries = [entry for entry in entries if not cut or entry.line < cut]
     if entries and all(_is_override(entry) for entry in entries):
         entries = [_override(entry) for entry in entries]
     dialect, line = dialect_of(entries, source.path)
@@ -59,7 +62,19 @@ def read_settings(source: Source) -> Reading:
         if entry.number_as_text
     ]
     taken = f"{len(settings)} settings ({dialect})"
-    return Reading(taken=taken, settings=settings, facts=tuple(facts))
+    reason = f"line {cut} ends inside a number: the file was cut; copy it again" if cut else ""
+    state = ArtifactState.PARTIAL if cut else ArtifactState.READ
+    return Reading(state, reason, taken, settings=settings, facts=tuple(facts))
+
+
+def _cut_number(text: str) -> int:
+    """Return the last line if the file ends there in what may be half a number, else 0.
+
+    `0.00` may have been `0.0002`, and `2e-0` `2e-05`; other numbers are taken as they are, since
+    many files written by hand end without a newline.
+    """
+    half = re.search(r"[:=]\s*[-+]?(?:0|0?\.0*|0+|[\d.]+[eE][-+]?0?)$", text)
+    return text.count("\n") + 1 if half else 0
 
 
 def dialect_of(entries: Iterable[Entry], path: str) -> tuple[str, int]:

@@ -18,7 +18,7 @@ from ftdoctor.read.source import Source
 
 TABLE_ROWS = 20_000
 TABLES = 500
-COLUMNS_LIMIT = 200
+COLUMNS_LIMIT = 200  # columns of a printed table
 PAIRS_LIMIT = 200  # rows of a table of names and values, as Stable-Baselines3 prints them
 ABORTED = 0.2  # a later table with fewer rows than this share is an aborted start (judgement)
 

@@ -129,6 +129,8 @@ def _count(stream: BinaryIO, tensor: Tensor, layout: Layout, size: int) -> Stats
             nan += int(np.count_nonzero(magnitudes > layout.infinity))
             if layout.has_infinity:
                 inf += int(np.count_nonzero(magnitudes == layout.infinity))
+    if left > 0:
+        raise OSError("the file became shorter while it was read: read it again when it is at rest")
     return Stats(count, nan, inf, only_zeros, whole=size >= tensor.nbytes)
 
 

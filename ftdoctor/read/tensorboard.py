@@ -18,7 +18,7 @@ from ftdoctor.read.reading import MetricRow, Reading, flatten
 from ftdoctor.read.source import Source
 
 RECORD_LIMIT = 64 << 20  # bytes; a record of scalars or text is far smaller, images are skipped
-VALUE_LIMIT = 5_000_000
+VALUE_LIMIT = 5_000_000  # values of one file
 _FLOAT, _DOUBLE, _STRING = 1, 2, 7
 # The Trainer logs the aggregates of its last row as scalars too; they are no points of a curve.
 AGGREGATES = frozenset(

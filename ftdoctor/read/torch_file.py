@@ -7,6 +7,7 @@ import math
 import re
 import struct
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from ftdoctor.read.tensor_values import affordable_stats
 # Keys under which Lightning, hand-written loops and Megatron keep the weights.
 CONTAINERS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
 PICKLE_LIMIT = 64 << 20  # bytes of data.pkl; names and shapes of a 70B model take 0.2 MB
-MEMBER_LIMIT = 200_000
+MEMBER_LIMIT = 200_000  # members of one archive
 NESTING = 4  # state dicts inside dicts of a checkpoint
 WEIGHT_NAME = re.compile(r"(adapter_model|pytorch_model|consolidated|model)\b.*\.(bin|pt|pth)$")
 
@@ -64,7 +65,10 @@ def read_torch_file(source: Source) -> Reading:
     except zipfile.BadZipFile:
         problem = "the zip has no directory at its end: cut short; copy or save the file again"
         return _damaged(source, problem, "truncated")
-    except (PickleError, OSError, EOFError, struct.error, KeyError) as error:
+    except (
+        PickleError, OSError, EOFError, struct.error, KeyError, zlib.error, NotImplementedError,
+        RuntimeError,
+    ) as error:  # fmt: skip
         reading = _damaged(source, f"{error}; copy or save the file again", "bad-pickle")
         named = error.globals if isinstance(error, PickleError) else ()
         return replace(reading, facts=(*_security(source, named), *reading.facts))

@@ -35,10 +35,10 @@ _FOREIGN = re.compile(
 )
 # Raised by the launcher, never the cause: the failed worker's own traceback is.
 LAUNCHER = ("ChildFailedError", "torch.multiprocessing.spawn.ProcessRaisedException")
-FRAME_LIMIT = 2000
+FRAME_LIMIT = 2000  # lines of one traceback
 FRAMES_SHOWN = 40
-MESSAGE_LIMIT = 8
-NOISE_LIMIT = 3
+MESSAGE_LIMIT = 8  # lines of an error message
+NOISE_LIMIT = 3  # lines of others within a traceback
 WIDTH = 600
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -39,7 +40,10 @@ def read_training_args(source: Source) -> Reading:
         root, names = _root(source)
     except PickleError as error:
         root, names, problem = None, list(error.globals), f"no readable pickle: {error}"
-    except (ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+    except (
+        ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError, OSError,
+        NotImplementedError, RuntimeError,
+    ) as error:  # fmt: skip
         return Reading(ArtifactState.DAMAGED, f"no readable file of torch.save: {error}")
     if bad := dangerous_names(names):
         reason = f"the pickle calls {bad[0]}, which training arguments never do: do not load it"

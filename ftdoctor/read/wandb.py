@@ -14,6 +14,7 @@ from ftdoctor.model import ArtifactState, Fact, Where
 from ftdoctor.read import protobuf
 from ftdoctor.read.console import read_console
 from ftdoctor.read.jsontext import loads
+from ftdoctor.read.located import YAML_LIMIT, check_aliases
 from ftdoctor.read.metrics_jsonl import row_of
 from ftdoctor.read.numeric import number, numbers, whole
 from ftdoctor.read.reading import MetricRow, Reading, flatten
@@ -22,9 +23,9 @@ from ftdoctor.read.tensorboard import AGGREGATES, model_facts
 
 HEADER = b":W&B\xe1\xbe\x00"
 BLOCK = 32_768
-RECORD_LIMIT = 64 << 20
-OUTPUT_LIMIT = 64 << 20
-ROW_LIMIT = 2_000_000
+RECORD_LIMIT = 64 << 20  # bytes of one record
+OUTPUT_LIMIT = 64 << 20  # bytes of the console text kept in a .wandb file
+ROW_LIMIT = 2_000_000  # history rows of one file
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 _VERSIONS = {"cli_version": "wandb", "huggingface_version": "transformers"}
 _FLOAT = re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+")  # PyYAML reads `1e-4` as text
@@ -35,8 +36,10 @@ _FLOAT = re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+")  # PyYAML reads `1e-4` as
 
 def read_config(source: Source) -> Reading:
     """Read config.yaml: settings as given to wandb.init and by integrations, and versions."""
-    text = source.text()
+    text = source.text(YAML_LIMIT)
     try:
+        if node := yaml.compose(text):
+            check_aliases(node)
         data = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         place = getattr(error, "problem_mark", None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
+import os
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -281,7 +283,7 @@ def _svg(
 ) -> str:
     import io
 
-    import matplotlib
+    matplotlib = _own_matplotlib()
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -295,7 +297,9 @@ def _svg(
         "path.simplify": True,
         "path.simplify_threshold": 0.3,
     }
-    with matplotlib.rc_context(settings):  # type: ignore[arg-type]
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(settings)
         figure = Figure(figsize=(size.width, _height(figures, size)))
         FigureCanvasSVG(figure)
         _fill(figure, figures, curves, mark, size)
@@ -372,6 +376,18 @@ def _log_scaled(curves: Sequence[Curve]) -> bool:
     return not {"learning_rate", INTENDED} & {c.name for c in curves} and (
         values[-1] > SPREAD * values[len(values) // 2]
     )
+
+
+def _own_matplotlib() -> Any:
+    """Import matplotlib without the settings that it takes from the current folder.
+
+    That may be a stranger's run, and a `matplotlibrc` can have LaTeX started.
+    """
+    foreign = os.path.lexists("matplotlibrc")
+    with contextlib.chdir(os.sep) if foreign else contextlib.nullcontext():
+        import matplotlib
+
+    return matplotlib
 
 
 def _value_axis(axes: Axes, curves: Sequence[Curve], *, log: bool) -> None:
