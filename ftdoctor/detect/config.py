@@ -284,6 +284,35 @@ def dataset_path_missing(run: Run) -> Observation:
     return present(f"{shown(gone[0].value)} ({gone[0].where}) is not among the run's files", *gone)
 
 
+@detector("config.evaluates_on_training_file", of_text=True)
+def evaluates_on_training_file(run: Run) -> Observation:
+    """Find that the evaluation rows are the training rows: the same file, or the same variable.
+
+    Of a hub data set, training and evaluation usually take different splits, so only files count.
+    """
+    same = run.facts.get("script.train.evaluates_on_training_rows", ())
+    if same:
+        text = f"the trainer is given {shown(same[0].value)} to train on and to evaluate on"
+        return present(f"{text} ({same[0].where})", *same)
+    trained, judged = _first_file(run, "dataset"), _first_file(run, "eval_dataset")
+    if trained is None or judged is None:
+        return unobservable("No two data files are named in the settings", _CONFIG)
+    one, other = (str(f.value).replace("\\", "/").removeprefix("./") for f in (trained, judged))
+    if one != other:
+        return absent(f"training reads {shown(one)}, evaluation {shown(other)}", trained, judged)
+    text = f"training ({trained.where}) and evaluation ({judged.where}) both read {shown(one)}"
+    return present(text, judged, trained)
+
+
+def _first_file(run: Run, name: str) -> Fact | None:
+    fact = run.setting(name)
+    value = fact.value if fact else None
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    usable = fact is not None and isinstance(value, str) and _is_data_file(value)
+    return Fact(name, value, fact.where) if fact is not None and usable else None
+
+
 def _is_data_file(path: str) -> bool:
     remote = "://" in path
     return not remote and path.lower().endswith((".jsonl", ".json", ".csv", ".parquet", ".txt"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Callable
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 ENOUGH = 20  # outputs; a share of 30 % then has a 95 % half-width of 20 points
+FEWEST = 5  # outputs that can suffice where nearly every one shows the same
 _HEADER = re.compile(
     r"<\|im_start\|>\s*user|<\|start_header_id\|>user|<start_of_turn>user|<\|user\|>|\[INST\]"
     r"|<｜User｜>|\n(?:User|Human|Question|### (?:Instruction|Human|User)) ?:"
@@ -87,12 +89,13 @@ def at_limit(run: Run, *, above: float) -> Observation:
     """Find outputs that were stopped by the token limit and not by a stop token.
 
     A finish reason `length` counts; without reasons, outputs within 2 tokens of the longest count
-    if at least two share that length.
+    if at least two share that length. Of fewer than 20 outputs only a number is told that is
+    rarer than 1 in 100 where the share is just `above`: all of 5, or 6 of 7, at 30 %.
     """
     import polars as pl
 
     rows = _outputs(run)
-    if rows.height < ENOUGH:
+    if rows.height < FEWEST:
         return _few(rows)
     reasons = rows["stop_reason"].drop_nulls()
     if reasons.len() == rows.height:
@@ -104,10 +107,19 @@ def at_limit(run: Run, *, above: float) -> Observation:
             hits = hits.clear()
     else:
         return unobservable("No finish reasons or token counts", HOMES["generations"])
+    if rows.height < ENOUGH and _chance(hits.height, rows.height, above) > 0.01:
+        return _few(rows)
     return share_of(
         rows, hits, "were stopped by the token limit", above=above, fact="generation",
         column="response",
     )  # fmt: skip
+
+
+def _chance(hits: int, rows: int, share: float) -> float:
+    """Return the binomial probability of that many hits or more."""
+    return sum(
+        math.comb(rows, k) * share**k * (1 - share) ** (rows - k) for k in range(hits, rows + 1)
+    )
 
 
 @detector("generations.constant")

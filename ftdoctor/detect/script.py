@@ -10,7 +10,7 @@ from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.facts import shown
 from ftdoctor.families import Family, family, find_family
 from ftdoctor.model import Fact, Observation, Run, Where
-from ftdoctor.read.prompts import TOKEN_FORMATS, formats_of
+from ftdoctor.read.prompts import STOP_TEXTS, TOKEN_FORMATS, formats_of
 
 Side = Literal["train", "probe", "test"]
 TEMPLATE = "chat template"  # stands for the formats of a template that is not at hand
@@ -250,8 +250,8 @@ def answer_without_stop(run: Run) -> Observation:
         if (p.value["answer"] or "").strip() and "{" in p.value["answer"]
     ]
     if not prompts:
-        return unobservable("No training text with an answer was found", _TRAIN_SCRIPT)
-    appended = [f for f in facts_named(run, "script.train.appends_eos") if f.value]
+        return _tokenised_without_stop(run)
+    appended = _appending(run)
     if appended:
         return absent("the script appends the end token", *appended)
     stopped = [p for p in prompts if p.value["stops"] or "{eos_token}" in p.value["text"]]
@@ -264,6 +264,36 @@ def answer_without_stop(run: Run) -> Observation:
         )
     end = prompts[0].value["answer"][-30:]
     return present(f"the training text ends {shown(end)} without a stop token", *prompts)
+
+
+def _appending(run: Run) -> list[Fact]:
+    names = ("script.train.appends_eos", *_module_facts(run, "appends_eos"))
+    return [f for f in facts_named(run, *names) if f.value]
+
+
+def _tokenised_without_stop(run: Run) -> Observation:
+    """Judge answers that are tokenised on their own, without special tokens, and put to ids."""
+    answers = facts_named(run, "script.train.answer")
+    if not answers:
+        return unobservable("No training text with an answer was found", _TRAIN_SCRIPT)
+    if appended := _appending(run):
+        return absent("the script appends the end token", *appended)
+    if stopped := [a for a in answers if a.value["stops"] or "eos" in a.value["text"].lower()]:
+        return absent("the answer is tokenised with a stop text", *stopped)
+    if _rows_hold_stop(run):
+        return absent("the rows' own answers end with a stop text", *answers)
+    text = f"{shown(answers[0].value['text'])} is tokenised without special tokens, and no end token"
+    return present(f"{text} is appended ({answers[0].where})", *answers)
+
+
+def _rows_hold_stop(run: Run) -> bool:
+    """Say whether most of the sampled training answers end with a stop text of the model."""
+    if "response" not in run.data.columns:
+        return False
+    stops = tuple(_stops(run)) or STOP_TEXTS
+    rows = run.data.head(200).select(["split", "response"]).iter_rows()
+    texts = [r.rstrip() for split, r in rows if split == "train" and isinstance(r, str) and r]
+    return bool(texts) and sum(t.endswith(tuple(stops)) for t in texts) > len(texts) / 2
 
 
 @detector("script.unclosed_turn", of_text=True)
@@ -298,9 +328,9 @@ def labels_unmasked(run: Run, *, made_by: Literal["script", "collator"]) -> Obse
     `made_by` tells labels copied in the script from those of DataCollatorForLanguageModeling.
     Text without an instruction and an answer (continued pre-training) has nothing to mask.
     """
-    labels = facts_named(run, "script.train.labels")
+    labels = facts_named(run, "script.train.labels", *_module_facts(run, "labels"))
     masked = [f for f in labels if f.value in _MASKED]
-    if masked:
+    if masked and not _asks_for_prompts(run):
         return absent(f"the script masks labels ({masked[0].value}, {masked[0].where})", *masked)
     if made_by == "script":
         found = [f for f in labels if f.value == "copied"]
@@ -313,6 +343,17 @@ def labels_unmasked(run: Run, *, made_by: Literal["script", "collator"]) -> Obse
     if not _has_prompts(run):
         return unobservable("Whether the text has prompts to mask is not known", "training data")
     return present(f"labels are {how} ({found[0].where}) and nothing masks the prompt", *found)
+
+
+def _module_facts(run: Run, name: str) -> tuple[str, ...]:
+    """Return the names under which modules beside the training script say the same."""
+    return (f"script.data.{name}", f"script.other.{name}") if run.fact("script.train.file") else ()
+
+
+def _asks_for_prompts(run: Run) -> bool:
+    """Say whether a setting turns off the masking that the script could do."""
+    asked = run.setting("train_on_inputs")
+    return asked is not None and asked.value is True
 
 
 def _has_prompts(run: Run) -> bool:

@@ -53,6 +53,10 @@ _OUTPUT_KEYS = (
     "model_output", "model_response", "completion_text", "completion", "response", "output",
     "generations", "completions", "predictions", "answer",
 )  # fmt: skip
+_COUNT_KEYS = (
+    "n_tokens", "num_tokens", "completion_tokens", "new_tokens", "generated_tokens",
+    "output_tokens", "tokens_generated", "n_new_tokens", "num_generated_tokens",
+)  # fmt: skip
 _REFERENCE_KEYS = (
     "reference", "label", "expected", "expected_output", "target", "ground_truth", "gold",
     "reference_answer", "answer",
@@ -159,9 +163,9 @@ def _value(parts: RunParts, *names: str) -> Any:
 def _split_of_files(parts: RunParts) -> dict[str, str]:
     """Return the split of each file with rows: by settings that name it, else by its own name."""
     kinds = {a.path: a.kind for a in parts.artifacts}
-    named = {
-        **_named_files(parts, "dataset", "train"),
+    named = {  # a file that is named for both is trained on
         **_named_files(parts, "eval_dataset", "eval"),
+        **_named_files(parts, "dataset", "train"),
     }
     paths = [f.where.path for f in parts.facts.get("data.file", ())]
     splits: dict[str, str] = {}
@@ -762,7 +766,8 @@ def _generation(row: dict[str, Any], value: Any, example: Example) -> dict[str, 
     reason = value.get("finish_reason", value.get("stop_reason"))
     row["stop_reason"] = str(reason) if reason is not None else None
     row["n_chars"] = len(str(output))
-    count = value.get("n_tokens", value.get("num_tokens", value.get("completion_tokens")))
+    counts = (value.get(key) for key in _COUNT_KEYS)
+    count = next((c for c in counts if c is not None), None)
     row["n_tokens"] = count if isinstance(count, int) else None
     row["format"] = ",".join(formats_of(str(output))) or None
     return row

@@ -144,6 +144,8 @@ def _messages(turns: Sequence[Any]) -> tuple[list[dict[str, Any]], list[str]]:
         calls = turn.get("tool_calls") or turn.get("function_call")
         if not calls and not _flat(content).strip():
             problems.append("empty-response" if role == "assistant" else "empty-turn")
+        if not calls and content is None:
+            problems.append("null-text")
         message: dict[str, Any] = {"role": role, "content": _flat(content)}
         if calls:
             message["tool_calls"] = calls if isinstance(calls, list) else [calls]
@@ -242,6 +244,8 @@ def _pair(row: Mapping[str, Any], prompt_key: str, response_key: str) -> Example
     problems = []
     if response is None or not str(response).strip():
         problems.append("empty-response")
+    if response is None or prompt is None:
+        problems.append("null-text")
     extra = row.get("input") if prompt_key == "instruction" else row.get("context")
     question = _flat(prompt)
     if isinstance(extra, str) and extra.strip():

@@ -8,18 +8,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from ftdoctor.read.code import UNKNOWN, Code, argparse_default, dotted, keyword
+from ftdoctor.read.script_labels import answers_of, appended_ends, labels_of
 
 Found = tuple[str, Any, int]  # fact name without `script.`, value, line
 _COLLATORS = re.compile(r"(?:^|\.)(DataCollator\w+|default_data_collator)$")
 _TRAINERS = re.compile(r"(?:^|\.)(\w*Trainer)$")
-_MASKING_KEYWORDS = {"assistant_only_loss", "completion_only_loss", "train_on_responses_only"}
 _DEVICE = re.compile(r"(?:cpu|mps|cuda(?::\d+)?|xla|npu(?::\d+)?|xpu)")
 _DATA_READERS = {
     "load_from_disk", "read_json", "read_csv", "read_parquet", "from_json", "from_csv",
 }  # fmt: skip
 _ADAPTER_NAME = re.compile(r"adapter|lora|peft", re.IGNORECASE)
 _PATH_NAME = re.compile(r"path|dir|folder|checkpoint|ckpt|file|model|adapter", re.IGNORECASE)
-_TARGET_NAME = re.compile(r"(?i)label|target|answer|completion|response|summar|decoder|output")
 _MODEL_NAME = re.compile(
     r"(?:^|[.\s=(])(?:model|base_model|inputs?|from_pretrained\(.*\))\.to$", re.DOTALL
 )
@@ -31,156 +30,16 @@ _ANSWER_NAME = re.compile(
 
 def facts_of(code: Code, role: str) -> Iterator[Found]:
     """Yield (name without `script.`, value, line) for everything but prompts."""
-    if role in ("other", "data"):
+    if role in ("other", "data"):  # a module that a training script may take its rows from
+        for name, value, line in (*labels_of(code), *appended_ends(code)):
+            yield f"{role}.{name}", value, line
         return
     parts = [_paths(code), _devices(code), _tokenizer(code), _fragile(code)]
     if role == "train":
-        parts += [_labels(code), _training(code)]
+        parts += [labels_of(code), appended_ends(code), answers_of(code), _training(code)]
     for part in parts:
         for name, value, line in part:
             yield f"{role}.{name}", value, line
-
-
-# --- labels -----------------------------------------------------------------------------------
-
-
-def _labels(code: Code) -> Iterator[Found]:
-    """Yield `labels`: copied, masked, pad-masked, or the name of what masks the prompt."""
-    aliases = _input_names(code)
-    for node in ast.walk(code.tree):
-        if _copies_inputs(node, aliases):
-            yield "labels", "copied", node.lineno  # type: ignore[attr-defined]
-        elif _is_ignored_label(node):
-            kind = _masked_kind(code, node)
-            if kind:
-                yield "labels", kind, node.lineno  # type: ignore[attr-defined]
-    for name, call in code.calls():
-        last = name.rsplit(".", 1)[-1]
-        if last == "DataCollatorForCompletionOnlyLM":
-            yield "labels", "completion-only", call.lineno
-        elif last == "train_on_responses_only":
-            yield "labels", "responses-only", call.lineno
-        for word in _MASKING_KEYWORDS:
-            value = code.value(keyword(call, word))
-            if value is True:
-                yield "labels", word.replace("_loss", "").replace("_", "-"), call.lineno
-            elif value is False:
-                yield "labels", "unmasked-by-choice", call.lineno
-
-
-def _input_names(code: Code) -> frozenset[str]:
-    """Return the names that hold input ids: `ids = tokenizer(text)["input_ids"]`, and the usual."""
-    assigned = (
-        target.id
-        for node in ast.walk(code.tree)
-        if isinstance(node, ast.Assign) and _is_input_ids(node.value)
-        for target in node.targets
-        if isinstance(target, ast.Name) and not _TARGET_NAME.search(target.id)
-    )
-    return frozenset(("input_ids", "inputs_ids", *assigned))
-
-
-def _is_input_ids(node: ast.AST) -> bool:
-    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-        return node.slice.value == "input_ids"
-    return isinstance(node, ast.Attribute) and node.attr == "input_ids"
-
-
-def _copies_inputs(node: ast.AST, aliases: frozenset[str]) -> bool:
-    """Say whether a node sets labels to the input ids themselves."""
-    if isinstance(node, ast.Assign):
-        return any(
-            _is_labels(t) and _is_inputs(node.value, _owner(t), aliases) for t in node.targets
-        )
-    if isinstance(node, ast.Dict):
-        return any(
-            isinstance(k, ast.Constant) and k.value == "labels" and _is_inputs(v, "", aliases)
-            for k, v in zip(node.keys, node.values, strict=True)
-        )
-    if isinstance(node, ast.keyword):
-        return node.arg == "labels" and _is_inputs(node.value, "", aliases)
-    return False
-
-
-def _is_labels(node: ast.AST) -> bool:
-    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-        return node.slice.value == "labels"
-    return isinstance(node, ast.Name) and node.id in ("labels", "label_ids", "target_ids")
-
-
-def _owner(node: ast.AST) -> str:
-    """Return the name that an element or attribute belongs to: `batch` of `batch["labels"]`."""
-    while isinstance(node, ast.Subscript | ast.Attribute):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def _is_inputs(node: ast.AST, owner: str, aliases: frozenset[str]) -> bool:
-    """Say whether an expression is the prompt's own input ids, copied or not.
-
-    `labels["input_ids"]` is the tokenised target of an encoder-decoder and no copy, unless
-    `labels` is the very dictionary (`owner`) that the labels go to.
-    """
-    for _ in range(4):
-        if isinstance(node, ast.Call):
-            name = dotted(node.func).rsplit(".", 1)[-1]
-            if name not in ("copy", "clone", "deepcopy", "list", "tensor", "detach"):
-                return False
-            method = isinstance(node.func, ast.Attribute) and not node.args
-            inner = node.func.value if isinstance(node.func, ast.Attribute) and method else None
-            node = inner or (node.args[0] if node.args else node.func)
-        elif isinstance(node, ast.ListComp) and isinstance(node.elt, ast.Call):
-            if not dotted(node.elt.func).endswith("copy"):
-                return False
-            node = node.generators[0].iter
-        elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
-            node = node.value
-        else:
-            break
-    if isinstance(node, ast.Name):
-        return node.id in aliases
-    holder = _owner(node)
-    return _is_input_ids(node) and (holder == owner or not _TARGET_NAME.search(holder))
-
-
-def _is_ignored_label(node: ast.AST) -> bool:
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return isinstance(node.operand, ast.Constant) and node.operand.value == 100
-    return (
-        isinstance(node, ast.Name | ast.Attribute)
-        and isinstance(getattr(node, "ctx", None), ast.Load)
-        and dotted(node).rsplit(".", 1)[-1].upper() in ("IGNORE_INDEX", "IGNORE_TOKEN_ID")
-    )
-
-
-def _masked_kind(code: Code, node: ast.AST) -> str:
-    """Return masked, pad-masked, or "" where -100 is only compared, defined or passed on."""
-    whole: ast.AST = node
-    for around in code.ancestors(node):
-        if isinstance(around, ast.Compare):
-            return ""
-        if isinstance(around, ast.stmt):
-            whole = around
-            break
-    if isinstance(whole, ast.Assign) and whole.value is node:
-        target = whole.targets[0]
-        if not isinstance(target, ast.Subscript):
-            return ""  # IGNORE_INDEX = -100
-        return "pad-masked" if _names_padding(target.slice) else "masked"
-    if isinstance(whole, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-        return ""
-    return "pad-masked" if _names_padding(whole) else "masked"
-
-
-def _names_padding(node: ast.AST) -> bool:
-    """Say whether a condition speaks of padding: pad ids, or the attention mask."""
-    words = " ".join(
-        getattr(n, "id", "") + getattr(n, "attr", "") + str(getattr(n, "value", ""))[:40]
-        for n in ast.walk(node)
-        if isinstance(n, ast.Name | ast.Attribute | ast.Constant)
-    )
-    prompt = re.search(r"(?i)prompt|source|instruction|user|question|\blen\b|response", words)
-    return bool(re.search(r"(?i)pad|attention_mask|\bmask\b", words)) and not prompt
 
 
 # --- training ---------------------------------------------------------------------------------
@@ -201,6 +60,8 @@ def _training(code: Code) -> Iterator[Found]:
             given = keyword(call, "eval_dataset")
             none = isinstance(given, ast.Constant) and given.value is None
             evaluates = evaluates or (given is not None and not none)
+            if (rows := _same_rows(code, keyword(call, "train_dataset"), given)) is not None:
+                yield "evaluates_on_training_rows", rows, call.lineno
         if last in ("evaluate", "validate", "test") and "trainer" in name.lower():
             evaluates = True
         if (maker := _formatting(last, call)) is not None:
@@ -213,7 +74,37 @@ def _training(code: Code) -> Iterator[Found]:
             evaluates = evaluates if evaluates is not None else False
     if evaluates is not None:
         yield "evaluates", evaluates, 1
-    yield from _appended_eos(code)
+
+
+_NARROWING = {"select", "shuffle", "take", "head", "sample", "with_format"}
+
+
+def _same_rows(code: Code, train: ast.expr | None, given: ast.expr | None) -> str | None:
+    """Return the source of the training rows if evaluation is given the same, or a part of them."""
+    if not isinstance(train, ast.Name | ast.Subscript | ast.Attribute) or given is None:
+        return None
+    return _source(train) if _source(_widened(code, given)) == _source(train) else None
+
+
+def _widened(code: Code, node: ast.expr) -> ast.expr:
+    """Return the rows that `.select(…)` and its like were taken from, through names.
+
+    A name that is set several times may have lost those rows since.
+    """
+    for _ in range(4):
+        inner: ast.expr = node
+        if isinstance(node, ast.Name) and len(bound := code.bound(node)) == 1:
+            inner = bound[0].value
+        taken = isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute)
+        if not taken or inner.func.attr not in _NARROWING:  # type: ignore[attr-defined]
+            break
+        whole = inner.func.value  # type: ignore[attr-defined]
+        if isinstance(whole, ast.Name):
+            names = code.bindings.get(code.scope(inner), {})
+            if len(names.get(whole.id, [])) > 1:
+                break
+        node = whole
+    return node
 
 
 def _formatting(last: str, call: ast.Call) -> str | None:
@@ -224,40 +115,6 @@ def _formatting(last: str, call: ast.Call) -> str | None:
     if isinstance(function, ast.Lambda):
         return "lambda"
     return dotted(function) if isinstance(function, ast.Name | ast.Attribute) else None
-
-
-def _appended_eos(code: Code) -> Iterator[Found]:
-    """Yield `appends_eos` where the end token is put to text or ids."""
-    for node in ast.walk(code.tree):
-        if isinstance(node, ast.Call):
-            last = dotted(node.func).rsplit(".", 1)[-1]
-            ids = [a for a in node.args if _is_eos(a)]
-            if (last in ("append", "extend") and ids) or (
-                code.value(keyword(node, "add_eos_token")) is True
-            ):
-                yield "appends_eos", True, node.lineno
-        elif isinstance(node, ast.BinOp | ast.JoinedStr | ast.AugAssign):
-            parts = node.values if isinstance(node, ast.JoinedStr) else _sides(node)
-            if any(_is_eos(p.value if isinstance(p, ast.FormattedValue) else p) for p in parts):
-                yield "appends_eos", True, node.lineno
-        elif isinstance(node, ast.Assign) and _sets_add_eos(node):
-            yield "appends_eos", code.value(node.value) is True, node.lineno
-
-
-def _sets_add_eos(node: ast.Assign) -> bool:
-    return dotted(node.targets[0]).endswith(".add_eos_token")
-
-
-def _sides(node: ast.BinOp | ast.AugAssign) -> list[ast.expr]:
-    return [node.left, node.right] if isinstance(node, ast.BinOp) else [node.value]
-
-
-def _is_eos(node: ast.AST) -> bool:
-    if isinstance(node, ast.List) and len(node.elts) == 1:
-        node = node.elts[0]
-    if isinstance(node, ast.Attribute):
-        return node.attr in ("eos_token", "eos_token_id", "eos_id")
-    return isinstance(node, ast.Name) and bool(re.fullmatch(r"(?i)eos(_token)?(_id)?", node.id))
 
 
 # --- tokenizer --------------------------------------------------------------------------------
