@@ -570,8 +570,10 @@ def _near_pairs(known: list[str], asked: list[str], *, own: bool) -> Iterator[tu
     """Yield (index in known, index in asked) of near copies; with `own` only later ones count."""
     from datasketch import MinHash, MinHashLSH
 
+    blank = MinHash(num_perm=64)  # a copy shares its permutations, which are dear to make
+
     def signature(text: str) -> Any:
-        made = MinHash(num_perm=64)
+        made = blank.copy()
         made.update_batch([s.encode() for s in _shingles(text)])
         return made
 
