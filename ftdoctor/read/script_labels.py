@@ -72,9 +72,9 @@ def _given_as_ids(node: ast.AST) -> Iterator[ast.expr]:
         for key, value in zip(node.keys, node.values, strict=True):
             if isinstance(key, ast.Constant) and key.value == _IDS_KEY:
                 yield value
-    elif isinstance(node, ast.keyword) and node.arg == _IDS_KEY:
-        yield node.value
-    elif isinstance(node, ast.Assign) and any(_is_input_ids(t) for t in node.targets):
+    elif (isinstance(node, ast.keyword) and node.arg == _IDS_KEY) or (
+        isinstance(node, ast.Assign) and any(_is_input_ids(t) for t in node.targets)
+    ):
         yield node.value
 
 
@@ -88,8 +88,7 @@ def _copies_inputs(code: Code, node: ast.AST, aliases: frozenset[Alias]) -> bool
     """Say whether a node sets labels to the input ids themselves."""
     if isinstance(node, ast.Assign):
         return any(
-            _is_labels(t) and _is_inputs(code, node.value, _owner(t), aliases)
-            for t in node.targets
+            _is_labels(t) and _is_inputs(code, node.value, _owner(t), aliases) for t in node.targets
         )
     if isinstance(node, ast.Dict):
         return any(
@@ -257,7 +256,7 @@ def answers_of(code: Code) -> Iterator[Found]:
         node = call.args[0]
         names = [dotted(n) for n in ast.walk(node) if isinstance(n, ast.Name | ast.Attribute)]
         names += [str(n.value) for n in ast.walk(node) if isinstance(n, ast.Constant)]
-        if not any(_TARGET_NAME.search(n) and not _PROMPT_WORDS.search(n[:60]) or
+        if not any((_TARGET_NAME.search(n) and not _PROMPT_WORDS.search(n[:60])) or
                    re.search(r"(?i)response", n) for n in names):  # fmt: skip
             continue
         text = readable(code.text(node) or slot(node))
