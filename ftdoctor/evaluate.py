@@ -63,7 +63,8 @@ class Label:
 class Outcome:
     """What the tool said of one labelled run; `rank` of the right cause from 1, 0 if not listed.
 
-    `present` and `absent` are the symptoms that were looked for where they would show.
+    `present` and `absent` are the symptoms that were looked for where they would show; `effects`
+    are the causes that the diagnosis puts beneath an acceptable one.
     """
 
     label: Label
@@ -74,6 +75,7 @@ class Outcome:
     error: str = ""
     present: frozenset[str] = frozenset()
     absent: frozenset[str] = frozenset()
+    effects: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,7 @@ def judge(label: Label, diagnosis: Diagnosis, seconds: float = 0.0) -> Outcome:
     return Outcome(
         label, ranked, place, diagnosis.verdict.text, seconds,
         present=states[State.PRESENT], absent=states[State.ABSENT],
+        effects=frozenset(c.id for c in diagnosis.causes if c.beneath in label.causes),
     )  # fmt: skip
 
 
@@ -191,10 +194,10 @@ def score(results: Sequence[Outcome]) -> Scores:
     faulty = [r for r in results if r.label.healthy is False and r.label.causes]
     healthy = [r for r in results if r.label.healthy is True]
     unclear = [r for r in results if r.label.healthy is None]
-    pairs = list(_claims(results))
+    pairs = list(claims(results))
     reliability = _reliability(pairs)
     ranks = [1 / r.rank if r.rank else 0.0 for r in faulty]
-    of_runs = [claims for r in results if (claims := list(_claims([r])))]
+    of_runs = [made for r in results if (made := list(claims([r])))]
     times = sorted(r.seconds for r in results) or [math.nan]
     return Scores(
         first=rate(sum(r.rank == 1 for r in faulty), len(faulty)),
@@ -243,11 +246,12 @@ def _alarm(outcome: Outcome, limit: float) -> bool:
     return bool(outcome.ranked) and max(p for _, p in outcome.ranked) > limit
 
 
-def _claims(results: Sequence[Outcome]) -> Iterator[tuple[float, bool]]:
+def claims(results: Sequence[Outcome]) -> Iterator[tuple[float, bool]]:
     """Yield (probability, true) for every listed cause of a run that has a clear label.
 
     Equivalent causes are one claim: of the acceptable ones the likeliest is taken. Causes that the
-    label neither names nor excludes are false claims, which makes the figure a strict one.
+    label neither names nor excludes are false claims, which makes the figure a strict one; what is
+    told as an effect of an acceptable cause is no claim of its own.
     """
     for result in results:
         if result.label.healthy is None or (not result.label.healthy and not result.label.causes):
@@ -256,7 +260,7 @@ def _claims(results: Sequence[Outcome]) -> Iterator[tuple[float, bool]]:
         if result.label.causes:
             yield max(right, default=0.0), True
         for name, probability in result.ranked:
-            if name not in result.label.causes:
+            if name not in result.label.causes and name not in result.effects:
                 yield probability, name in result.label.also
 
 

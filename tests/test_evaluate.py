@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ftdoctor.calibrate import leaks, render_calibration, sensitivities
+from ftdoctor.calibrate import leaks, render_calibration, sensitivities, sharpness
 from ftdoctor.errors import FtdoctorError
-from ftdoctor.evaluate import Label, Outcome, load_labels, misjudged, outcomes, score, to_json
+from ftdoctor.evaluate import (
+    Label,
+    Outcome,
+    claims,
+    load_labels,
+    misjudged,
+    outcomes,
+    score,
+    to_json,
+)
 from ftdoctor.library import load
 from ftdoctor.render.evaluate import render_evaluation
 
@@ -61,6 +71,20 @@ def test_figures_that_are_no_shares_have_intervals_over_the_runs() -> None:
 
 def test_json_of_nothing_holds_no_nan() -> None:
     assert json.loads(json.dumps(to_json(score([]), []), allow_nan=False))["runs"] == []
+
+
+def test_an_effect_of_the_right_cause_is_no_claim_of_its_own() -> None:
+    both = (("lr-too-high", 0.9), ("nan-weights-one-bad-batch", 0.9))
+    told = replace(outcome(("lr-too-high",), both), effects=frozenset({both[1][0]}))
+    assert list(claims([told])) == [(0.9, True)]
+    assert len(list(claims([outcome(("lr-too-high",), both)]))) == 2
+
+
+def test_sharpness_tells_cautious_from_bold_probabilities() -> None:
+    cautious = [outcome(("lr-too-high",), (("lr-too-high", 0.7),)) for _ in range(20)]
+    bold = [outcome(("lr-too-low",), (("lr-too-high", 0.9), ("lr-too-low", 0.1)))] * 10
+    assert sharpness(cautious) > 1.5
+    assert sharpness([*bold, *cautious]) < 1
 
 
 def test_nothing_to_score_is_not_an_error() -> None:
