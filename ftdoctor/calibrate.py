@@ -114,7 +114,7 @@ def render_calibration(parts: Mapping[str, Sequence[Outcome]], library: Library)
         "right on labelled runs, and where the numbers that the signatures state differ from what",
         "was counted. docs/evaluation.md defines the figures. Generated and fixture runs are tiny",
         "models: they estimate which symptoms a fault shows, not how common faults are. Priors are",
-        "judgements. All generated runs train on a CPU, on few rows and at raised rates: what follows",
+        "judgements. All generated runs train on a CPU, on few rows, at raised rates: what follows",
         "from that (device, sizes, learning rate) is counted as for all, and stays a judgement.",
         "",
         "## Hit rates",

@@ -101,6 +101,13 @@ def test_a_curve_outside_the_band_is_told_with_its_step() -> None:
     assert found.curves[0].leaves_at == pytest.approx(31, abs=4)
 
 
+def test_what_tells_of_learning_comes_before_what_tells_of_the_machine() -> None:
+    names = ("entropy", "memallocated", "positive score", "samplespersec")
+    good, bad = ({n: [v + i * 0.001 for i in range(60)] for n in names} for v in (1.0, 3.0))
+    found = compare(made(metrics=good), made(metrics=bad)).differences
+    assert [d.name for d in found] == ["positive score", "entropy", "memallocated", "samplespersec"]
+
+
 def test_noise_is_no_difference() -> None:
     noisy = [v * (1 + 0.03 * (-1) ** i) for i, v in enumerate(FALLING)]
     assert not keys(compare(made(metrics={"loss": FALLING}), made(metrics={"loss": noisy})))

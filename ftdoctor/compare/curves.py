@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,10 @@ NOT_TELLING = frozenset({
     "step_time", "learning_rate",
 })  # fmt: skip
 SURPRISE = {"loss": 15.0, "eval/loss": 15.0, "reward": 12.0, "grad_norm": 8.0}
-OTHER = 5.0
+# Words in the names of other metrics: what tells how well it learns, and what tells how fast.
+LEARNS = re.compile(r"loss|reward|score|accura|skip|margin|f1|bleu|rouge|perplexity")
+MACHINE = re.compile(r"mem|alloc|per_?sec|runtime|time|power|util")
+LEARNING, OTHER, EVERYDAY = 10.0, 5.0, 1.0
 PLOTTED = 4
 POINTS = 300
 
@@ -134,9 +138,18 @@ def _difference(key: str, good: Series, bad: Series, aligned: _Aligned, start: i
         f"its band of ±{aligned.width:.3g} from step {step} on"
     )
     return Difference(
-        "curve", key, levels[0], levels[1], SURPRISE.get(key, OTHER), text,
+        "curve", key, levels[0], levels[1], _surprise(key), text,
         in_good(good.where(len(good) - 1)), bad.where(int(aligned.indices[start])),
     )  # fmt: skip
+
+
+def _surprise(key: str) -> float:
+    """Return in decibans how seldom a metric of that name differs between two runs that work."""
+    if key in SURPRISE:
+        return SURPRISE[key]
+    if MACHINE.search(key.lower()):
+        return EVERYDAY
+    return LEARNING if LEARNS.search(key.lower()) else OTHER
 
 
 def _continuation(key: str, good: Series, bad: Series) -> Difference | None:
@@ -152,7 +165,7 @@ def _continuation(key: str, good: Series, bad: Series) -> Difference | None:
         f"checkpoint's step {int(good.steps[-1])} it is {_told(ends[0])}"
     )
     return Difference(
-        "curve", key, ends[0], ends[1], SURPRISE.get(key, OTHER) / 2, text,
+        "curve", key, ends[0], ends[1], _surprise(key) / 2, text,
         in_good(good.where(len(good) - 1)), bad.where(len(bad) - 1),
     )  # fmt: skip
 
