@@ -82,10 +82,10 @@ def manner(run: Run, *, manner: Literal["climb", "sudden", "start"]) -> Observat
 def before_death(run: Run, found: Points) -> Points:
     """Return the points of a curve before the run went NaN; all of them if it did not."""
     moment = _moment_of_death(run)
-    if isinstance(moment, Observation) or moment[1] is None:
+    if isinstance(moment, Observation):
         return found
-    loss, dead = moment[0], moment[1]
-    return found.pick(found.steps < loss.step(dead))
+    loss, dead = moment
+    return found if dead is None else found.pick(found.steps < loss.step(dead))
 
 
 def _moment_of_death(run: Run) -> tuple[Points, int | None] | Observation:
