@@ -13,9 +13,7 @@ _EXCEPTION = re.compile(
     r"|StopIteration|Killed|OutOfMemory\w*|[a-z_]\w*\.[A-Z]\w*))(?::\s?(?P<message>.*))?$"
 )
 # A class of somebody's own, `LeaseRevoked: ticket 7`: taken for one right below a stack only.
-_OWN = re.compile(
-    r"^(?P<type>(?:[A-Za-z_]\w*\.)*[A-Z]+[a-z0-9]+[A-Z]\w*)(?::\s(?P<message>.*))?$"
-)
+_OWN = re.compile(r"^(?P<type>(?:[A-Za-z_]\w*\.)*[A-Z]+[a-z0-9]+[A-Z]\w*)(?::\s(?P<message>.*))?$")
 _PLAIN_FRAME = re.compile(
     r'^\s*(?:[|+]\s*)*File "(?P<file>[^"]+)", line (?P<line>\d+)(?:, in (?P<name>.+))?'
 )
