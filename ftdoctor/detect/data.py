@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect.log import has_text, log_of
 from ftdoctor.detect.rows import (
     HOMES,
     MIN_ROWS,
@@ -190,6 +191,87 @@ def columns_missing(run: Run) -> Observation:
                 said, setting, *facts_of(rows.select(pl.all()), "data.record", "record", 1)
             )
     return absent(f"`{names[0].value}` is a column of the rows", names[0])
+
+
+_KEY_ERROR = r"\bKeyError: ['\"][\w .-]{1,60}['\"]\s*$"
+
+
+@detector("data.read_column_missing")
+def read_column_missing(run: Run) -> Observation:
+    """Find a KeyError at the end of the run whose key is a column of no training row.
+
+    A key that no row has is judged only if it is written as a subscript in a script of the run, or
+    names text that rows usually hold: other keys are looked up in other dictionaries.
+    """
+    if not has_text(run):
+        return unobservable("No console output was found", "stdout log")
+    files = _files(run, "train")
+    if not files:
+        return no_rows("train")
+    keys = {k for f in files for names, _, _ in f.value["keys"] for k in names}
+    log = log_of(run)
+    for found in reversed(log.find([_KEY_ERROR])):
+        name = found.text.rsplit("KeyError:", 1)[1].strip().strip("'\"")
+        if log.survived(found) or name in keys or not _is_read(run, name):
+            continue
+        known = text_list(sorted(keys), 8)
+        said = f"{found.fact.where}: KeyError '{name}', the rows have {known}"
+        return present(said, found.fact, files[0])
+    return absent("No KeyError names a column that the rows lack")
+
+
+_TEXT_COLUMN = re.compile(
+    r"(?i)^(?:text|messages?|conversations?|instruction|input|output|prompt|completion|response"
+    r"|question|answer|chosen|rejected|label|labels|sentence|context|query|content)$"
+)
+
+
+def _is_read(run: Run, name: str) -> bool:
+    """Say whether a script of the run reads an element of that name, or rows usually have it."""
+    if _TEXT_COLUMN.match(name):
+        return True
+    subscript = re.compile(rf"\[['\"]{re.escape(name)}['\"]\]")
+    return any(subscript.search(text) for text in run.texts.values())
+
+
+_TEXT_SETTING = re.compile(
+    r"(?i)(?:^|[._])(?:text|sentence|prompt|question|document|content|review|input|response)"
+    r"(?:[_.]?(?:col|column|field|key|name))*$|^dataset_text_field$"
+)
+
+
+@detector("data.identifier_as_text")
+def identifier_as_text(run: Run) -> Observation:
+    """Find a setting that takes a column of identifiers as text: one word, other in every row."""
+    rows = of_split(run, "train")
+    if rows.height < 20:
+        return no_rows("train")
+    files = _files(run, "train")
+    keys = {k for f in files for names, _, _ in f.value["keys"] for k in names}
+    named = [
+        run.settings[n][0] for n in run.settings
+        if _TEXT_SETTING.search(n) and run.settings[n][0].value in keys
+    ]  # fmt: skip
+    if not named:
+        return unobservable("No setting names the column of the text", "training configuration")
+    records = [json.loads(r) for r in rows["record"].head(200) if r]
+    for setting in named:
+        values = [str(r.get(setting.value, "")) for r in records if isinstance(r, dict)]
+        if _are_identifiers(values):
+            said = f"`{setting.name}: {setting.value}` is read as text, and holds identifiers"
+            return present(f"{said} such as {values[0]!r} ({setting.where})", setting)
+    return absent(f"`{named[0].value}` holds text", named[0])
+
+
+def _are_identifiers(values: list[str]) -> bool:
+    """Say whether values are single short words with a digit, each of them met once."""
+    filled = [v for v in values if v.strip()]
+    if len(filled) < 20 or len(set(filled)) < 0.98 * len(filled):
+        return False
+    words = sum(
+        len(v) <= 40 and " " not in v.strip() and any(c.isdigit() for c in v) for v in filled
+    )
+    return words >= 0.95 * len(filled)
 
 
 _COLUMN_SETTINGS = (

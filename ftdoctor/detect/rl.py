@@ -434,7 +434,8 @@ def ranking_loss_at_chance(run: Run, *, minimum: int = 10) -> Observation:
 
     That value is ln 2 for the logistic loss and the margin, 1.0, for the hinge loss.
     """
-    if _score_pair(run) is None and kind_of(run) != "reward":
+    kind = kind_of(run)
+    if kind != "reward" and (_score_pair(run) is None or kind == "preference"):
         return unobservable("this is not a reward model's log")
     found = curve(run, "loss", minimum=minimum)
     if isinstance(found, Observation):

@@ -347,6 +347,8 @@ class Census:
 
     def _content(self, row: Row, example: Example) -> None:
         whole = f"{example.prompt}\0{example.response}\0{example.text}"
+        if whole.strip("\0") and example.layout in ("kto", "preference"):
+            whole += f"\0{example.rejected}\0{row.value.get('label')}"
         key = hash_of(whole if whole.strip("\0") else json.dumps(row.value, default=str)[:100_000])
         first = self.seen.setdefault(key, row.line)
         if first != row.line:

@@ -19,6 +19,7 @@ _FILLING = re.compile(r"(?i)pad|ignore")
 _TRAIN_ON_PROMPTS = re.compile(r"(?i)train_on_(?:input|prompt|source)s?$")
 _COPYING = {"copy", "clone", "deepcopy", "list", "tensor", "detach", "LongTensor", "array", "tuple"}
 _JOINING = {"append", "extend", "cat", "concat", "concatenate", "hstack", "join", "format"}
+_FILLERS = {"full", "full_like", "masked_fill", "masked_fill_", "where", "append", "extend", "fill_"}
 _IDS_KEY = "input_ids"
 
 
@@ -166,15 +167,24 @@ def _is_ignored_label(node: ast.AST) -> bool:
 
 
 def _masked_kind(code: Code, node: ast.AST) -> str:
-    """Return masked, pad-masked, or "" where -100 is only compared, defined or passed on."""
+    """Return masked, pad-masked, or "" where -100 is only compared, defined, passed on or padding."""
     whole, inside = node, node
     for around in code.ancestors(node):
         if isinstance(around, ast.Compare):
             return ""
         if isinstance(around, ast.keyword) and _FILLING.search(around.arg or ""):
             return ""  # label_pad_token_id=-100, padding_value=-100, ignore_index=-100
-        if isinstance(around, ast.BinOp) and _is_tail(around, inside):
-            return ""
+        if isinstance(around, ast.BinOp) and isinstance(around.op, ast.Mult):
+            repeats = around.right if around.left is inside else around.left
+            joined = code.parents.get(around)
+            tail = isinstance(joined, ast.BinOp) and _is_tail(joined, around)
+            padding = tail or _padding(repeats) != "masked"
+            return "" if padding or _never_reached(code, node) else "masked"
+        if isinstance(around, ast.Call) and inside in around.args:
+            last = dotted(around.func).rsplit(".", 1)[-1]
+            if last not in _FILLERS:
+                return ""
+            return "" if _never_reached(code, node) else _padding(around)
         if isinstance(around, ast.stmt):
             whole = around
             break
@@ -185,10 +195,10 @@ def _masked_kind(code: Code, node: ast.AST) -> str:
         target = whole.targets[0]
         if not isinstance(target, ast.Subscript):
             return ""  # IGNORE_INDEX = -100
-        return "pad-masked" if _names_padding(target.slice) else "masked"
+        return _padding(target.slice)
     if isinstance(whole, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
         return ""
-    return "pad-masked" if _names_padding(whole) else "masked"
+    return _padding(whole)
 
 
 def _is_tail(node: ast.BinOp, part: ast.AST) -> bool:
@@ -201,10 +211,10 @@ def _is_tail(node: ast.BinOp, part: ast.AST) -> bool:
     )
 
 
-def _never_reached(code: Code, statement: ast.AST) -> bool:
-    """Say whether an option that is known leaves the statement out: `if not train_on_inputs:`."""
-    inside = statement
-    for around in code.ancestors(statement):
+def _never_reached(code: Code, node: ast.AST) -> bool:
+    """Say whether an option that is known leaves the code out: `if not train_on_inputs:`."""
+    inside = node
+    for around in code.ancestors(node):
         if isinstance(around, ast.If) and inside in around.body:
             test, wanted = around.test, True
             while isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
@@ -228,15 +238,21 @@ def _option(code: Code, node: ast.AST) -> Any:
     return code.value(node)
 
 
-def _names_padding(node: ast.AST) -> bool:
-    """Say whether a condition speaks of padding: pad ids, or the attention mask."""
+def _padding(node: ast.AST) -> str:
+    """Return what a condition hides: pad-masked by the pad's id, nothing by the mask, masked else.
+
+    The attention mask is 1 on an end token even where its id is the pad's, so nothing is lost.
+    """
     words = " ".join(
         getattr(n, "id", "") + getattr(n, "attr", "") + str(getattr(n, "value", ""))[:40]
         for n in ast.walk(node)
         if isinstance(n, ast.Name | ast.Attribute | ast.Constant)
     )
-    padding = re.search(r"(?i)pad|attention_mask|\bmask\b|\bmax_len", words)
-    return bool(padding) and not _PROMPT_WORDS.search(words)
+    if _PROMPT_WORDS.search(words):
+        return "masked"
+    if re.search(r"(?i)attention_mask|\battn?_mask\b", words):
+        return ""
+    return "pad-masked" if re.search(r"(?i)pad|\bmask\b|\bmax_len", words) else "masked"
 
 
 # --- answers and their end --------------------------------------------------------------------

@@ -1,0 +1,147 @@
+"""Detectors on preference rows: the same answer liked and disliked, and pairs the wrong way."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect.points import points_of_kind
+from ftdoctor.detect.rows import no_rows, of_split, share_of
+from ftdoctor.model import Observation, Run
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MIN_PAIRS = 20  # a share of a half then has a 95 % half-width of 22 points
+WORDS = 400  # words of an answer that are compared
+
+
+@detector("preferences.contradict")
+def contradict(run: Run, *, above: float) -> Observation:
+    """Find that more than a share of the rows says the opposite of an earlier row.
+
+    A KTO row does if prompt and completion were there with the other label, a pair if the same two
+    answers were there the other way round.
+    """
+    import polars as pl
+
+    rows = of_split(run, "train")
+    if not rows.height:
+        return no_rows("train")
+    judged = rows.filter(pl.col("layout").is_in(["kto", "preference"]))
+    if judged.height < MIN_PAIRS:
+        return unobservable("The training rows are no preferences", "preference data")
+    seen: dict[tuple[str, ...], int] = {}
+    against: list[bool] = []
+    for key, side in (_judgement(row) for row in judged.iter_rows(named=True)):
+        against.append(side * seen.get(key, 0) < 0)
+        seen.setdefault(key, side)
+    return share_of(
+        judged, judged.filter(pl.Series(against)), "say the opposite of an earlier row",
+        above=above, fact="data.record", column="record",
+    )  # fmt: skip
+
+
+def _judgement(row: dict[str, object]) -> tuple[tuple[str, ...], int]:
+    """Return what a row judges, and 1 or -1 for which way; 0 if it says neither."""
+    asked, answer = str(row["prompt"] or ""), str(row["response"] or "")
+    if row["layout"] == "kto":
+        try:
+            label = json.loads(str(row["record"])).get("label")
+        except (ValueError, AttributeError):
+            label = None
+        return (asked, answer), (0 if not isinstance(label, bool) else 1 if label else -1)
+    other = str(row["rejected"] or "")
+    if answer == other:
+        return (asked, answer, other), 0
+    first, second = sorted((answer, other))
+    return (asked, first, second), 1 if answer == first else -1
+
+
+@detector("preferences.split_by_direction")
+def split_by_direction(
+    run: Run, *, often: float = 0.25, clear: float = 0.85, mixed: float = 0.65
+) -> Observation:
+    """Find words that tell chosen from rejected in the evaluation pairs, not in the training pairs.
+
+    A word is looked at if in at least `often` of the pairs of both splits one side alone has it.
+    Evaluation must have it on the same side in `clear` of these, training in at most `mixed`.
+    """
+    train, judged = (_sides(of_split(run, split)) for split in ("train", "eval"))
+    if len(train) < MIN_PAIRS or len(judged) < MIN_PAIRS:
+        return unobservable("No pairs of both training and evaluation", "preference data")
+    ours, theirs = _directions(train), _directions(judged)
+    telling = [
+        word
+        for word, (chosen, rejected) in theirs.items()
+        if (total := chosen + rejected) >= often * len(judged)
+        and max(chosen, rejected) >= clear * total
+        and sum(ours.get(word, (0, 0))) >= often * len(train)
+    ]
+    if not telling:
+        return absent("No word tells chosen from rejected in the evaluation pairs")
+    odd = [w for w in telling if max(ours[w]) <= mixed * sum(ours[w])]
+    word = max(odd or telling, key=lambda w: sum(theirs[w]))
+    said = (
+        f"“{word}” is on the chosen side alone in {theirs[word][0]} and on the rejected in "
+        f"{theirs[word][1]} evaluation pairs, in training {ours[word][0]} and {ours[word][1]}"
+    )
+    if len(odd) > len(telling) / 2:
+        return present(said)
+    return absent(said)
+
+
+def _sides(rows: pl.DataFrame) -> list[tuple[set[str], set[str]]]:
+    """Return the words of chosen and rejected of each pair."""
+    import polars as pl
+
+    pairs = rows.filter((pl.col("layout") == "preference") & pl.col("rejected").is_not_null())
+    return [
+        (_words(chosen), _words(rejected))
+        for chosen, rejected in pairs.select("response", "rejected").iter_rows()
+        if chosen and rejected and chosen != rejected
+    ]
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower())[:WORDS])
+
+
+def _directions(pairs: list[tuple[set[str], set[str]]]) -> dict[str, tuple[int, int]]:
+    """Return per word in how many pairs the chosen side alone has it, and the rejected alone."""
+    chosen: Counter[str] = Counter()
+    rejected: Counter[str] = Counter()
+    for liked, disliked in pairs:
+        chosen.update(liked - disliked)
+        rejected.update(disliked - liked)
+    return {word: (chosen[word], rejected[word]) for word in {*chosen, *rejected}}
+
+
+@detector("preferences.better_in_evaluation")
+def better_in_evaluation(run: Run, *, by: float, below: float) -> Observation:
+    """Find that evaluation pairs are told apart better than the training pairs.
+
+    Both in the median of the last half; training must stay `below` and be `by` behind.
+    """
+    found = [
+        points_of_kind(run, "rewards/accuracies", split, kinds=["preference"])
+        for split in ("train", "eval")
+    ]
+    levels = []
+    for points, least in zip(found, (8, 3), strict=True):
+        if isinstance(points, Observation):
+            return points
+        values = sorted(points.finite.values[len(points.finite.values) // 2 :])
+        if len(points.finite.values) < least:
+            return unobservable("Too few rows of preference accuracy", "trainer_state.json")
+        levels.append(float(values[len(values) // 2]))
+    said = f"rewards/accuracies end at {levels[0]:.2f} in training, {levels[1]:.2f} in evaluation"
+    curves = ("rewards/accuracies", "eval/rewards/accuracies")
+    if levels[0] < below and levels[1] - levels[0] >= by:
+        return present(said, curves=curves)
+    return absent(said)
+
+
