@@ -194,7 +194,8 @@ NAMED = (
 # are words: everybody's /home/ubuntu is no name, and a model family must stay readable.
 LEARNED = re.compile(r"[A-Za-z][\w.-]*[A-Za-z0-9]")
 NO_NAME = frozenset({
-    "administrator", "anaconda", "datasets", "default", "jovyan", "jupyter", "mistral",
+    "administrator", "anaconda", "axolotl", "datasets", "deepspeed", "default", "huggingface",
+    "jovyan", "jupyter", "mistral", "pytorch", "tensorflow", "transformers", "unsloth",
     "paperspace", "projects", "public", "redacted", "research", "researcher", "runner", "sagemaker",
     "shared",
     "student", "studio-lab-user", "training", "ubuntu", "vscode", "workspace", "ec2-user",
