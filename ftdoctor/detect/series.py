@@ -262,16 +262,29 @@ def run_at(
     at: float,
     rows: int = 3,
     tolerance: float = 0.0,
+    beside: str = "",
+    beside_above: float = 0.0,
     kinds: tuple[str, ...] = (),
     split: str = "train",
 ) -> Observation:
-    """Find `rows` consecutive rows, or all rows, at one value."""
+    """Find `rows` consecutive rows, or all rows, at one value.
+
+    With `beside` a row counts only if that metric is above `beside_above` on it.
+    """
+    import numpy as np
+
     found = points_of_kind(run, metric, split, kinds=kinds)
     if not isinstance(found, Observation):
         found = long_enough(found, 2)
     if isinstance(found, Observation):
         return found
-    start, length = stats.longest_run(_near(found, at, tolerance))
+    mask = _near(found, at, tolerance)
+    if beside:
+        other = points_of_kind(run, beside, split)
+        if isinstance(other, Observation):
+            return other
+        mask &= np.isin(found.steps, other.steps[other.values > beside_above])
+    start, length = stats.longest_run(mask)
     if length < min(rows, len(found)):
         return absent(f"{found.label} is {at:g} on at most {length} consecutive rows")
     return present(
