@@ -141,7 +141,9 @@ def write_tokenizer(folder: Path, tokens: int) -> None:
 
 def write_typical(folder: Path) -> None:
     """5 MB of log, an adapter, a tokenizer of 150,000 tokens, 10,000 rows."""
-    write_log(folder / "train.log", 5_000_000)
+    from reading import write_console  # beside this file
+
+    write_console(folder / "train.log", 5_000_000, 1)
     write_rows(folder / "train.jsonl", 10_000)
     write_tokenizer(folder, 150_000)
     write_tensors(folder / "adapter_model.safetensors", 448, 1 << 15)
