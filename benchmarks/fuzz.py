@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT))
 SAMPLES = ROOT.parent / "shared" / "formats" / "samples"
 SEED_LIMIT = 200 << 10  # bytes; larger seeds only make fewer inputs
 SECONDS = 10
-MEMORY = 1 << 30  # bytes that one worker may hold
+MEMORY = 2 << 30  # bytes that one worker may hold
 PROBABLE = 0.70  # from here on a report says "probably"
 # Causes whose evidence is the damage itself: a cut weights file or template is of no use to whoever
 # loads it next, however it came to be cut. Of every other cause damage is no evidence.

@@ -76,7 +76,9 @@ def main() -> None:
         typer.echo(f"{error}\n{len(error.problems)} problems in signature files", err=True)
         raise SystemExit(error.exit_status) from None
     except FtdoctorError as error:
-        typer.echo(f"ftdoctor: {error}", err=True)
+        from ftdoctor.render.text import clean
+
+        typer.echo(clean(f"ftdoctor: {error}"), err=True)
         raise SystemExit(error.exit_status) from None
     except MemoryError:
         typer.echo("ftdoctor: needs more memory than the limit allows (--max-memory)", err=True)
@@ -282,6 +284,7 @@ def show(
 ) -> None:
     """Show what was read from a run, without a diagnosis: files, settings, series, facts."""
     from ftdoctor.read import Options, read_run
+    from ftdoctor.render.text import clean
     from ftdoctor.show import describe, render_show
 
     with _working(f"Reading {run}"):
@@ -289,7 +292,7 @@ def show(
     if as_json:
         typer.echo(json.dumps(describe(evidence), ensure_ascii=False, default=str))
     else:
-        typer.echo(render_show(evidence))
+        typer.echo(clean(render_show(evidence)))
 
 
 @app.command()

@@ -25,7 +25,7 @@ def detect_all(
     defect never costs the diagnosis; with `strict` (tests) it raises. What is not checked before
     the deadline is unobservable.
     """
-    with contextlib.suppress(TimeUpError), deadline.interrupting():
+    with contextlib.suppress(TimeUpError, MemoryError), deadline.interrupting():
         prepare(run, library.symptoms.values())
     engine = _Engine(run, library.symptoms, strict, deadline)
     in_force = (s for s in library.symptoms.values() if s.status is not Status.DEPRECATED)

@@ -124,14 +124,13 @@ def step_at_border(
         return absent(f"{metric} is too near 0 for shifts to be told from noise")
 
     medians = np.median(np.lib.stride_tricks.sliding_window_view(whole, 5), axis=1)
-    base = medians[:-5]
-    rises = medians[5:] / np.where(base > 0, base, np.nan) - 1
-    shifts = np.where(base > 0, rises, 0.0)  # shifts[i] is that of the place i + 5
-
+    before, after = medians[:-5], medians[5:]  # of the place 5 + index
+    shifts = np.divide(after, before, out=np.ones_like(before), where=before > 0) - 1
     at_borders = shifts[borders - 5]
     places = np.arange(5, len(whole) - 5)
-    inside = np.abs(places[:, None] - borders).min(axis=1) >= 5
-    elsewhere = np.abs(shifts[places[inside] - 5]) if inside.any() else np.array([0.0])
+    far = np.searchsorted(borders, places - 5, "right") == np.searchsorted(borders, places + 5)
+    elsewhere = np.abs(shifts[places[far] - 5])
+    elsewhere = elsewhere if elsewhere.size else np.array([0.0])
     limit = max(share, float(np.quantile(elsewhere, 0.95)))
     sign = -1 if direction == "down" else 1
     hits = int((sign * at_borders > limit).sum())

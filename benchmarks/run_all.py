@@ -1,0 +1,286 @@
+"""Every figure of speed in one command, as JSON lines, each as a ratio to a floor of the same run.
+
+    python benchmarks/run_all.py --out benchmarks/speed.json --svg docs/growth.svg
+
+Start-up against a bare Typer program, a typical run and a folder of large files against the targets,
+ranking with the whole library, and growth with log size, data rows and tensors. `reading.py` and
+`triage.py` beside this measure the readers and the fleet. The floor of what is measured in seconds is
+a fixed piece of pure Python, so that the ratio tells of the program and not of the machine's load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import resource
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+BARE = (
+    "import typer\napp = typer.Typer()\n@app.command()\ndef one(name: str): ...\n"
+    "@app.command()\ndef two(name: str): ...\napp()"
+)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a command took: seconds by the clock, seconds of CPU, peak memory in MB."""
+
+    wall: float
+    cpu: float
+    memory_mb: float
+
+
+def spent(*command: str) -> Taken:
+    """Run a command to its end (its exit status does not count) and say what it took."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, _, used = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - start
+    return Taken(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def best(times: int, *command: str) -> Taken:
+    """Return the least of several runs: other load on the machine only adds."""
+    runs = [spent(*command) for _ in range(times)]
+    return Taken(
+        min(r.wall for r in runs), min(r.cpu for r in runs), max(r.memory_mb for r in runs)
+    )
+
+
+def floor() -> float:
+    """Return the seconds of CPU of a fixed loop in pure Python."""
+    found = []
+    for _ in range(3):
+        start = time.process_time()
+        sum(n * n % 7 for n in range(2_000_000))
+        found.append(time.process_time() - start)
+    return min(found)
+
+
+def ours(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "ftdoctor", *arguments)
+
+
+# --- inputs -----------------------------------------------------------------------------------
+
+
+def write_log(path: Path, size: int) -> None:
+    with path.open("w") as stream:
+        stream.write("***** Running training *****\n  Total optimization steps = 100000\n")
+        written = step = 0
+        while written < size:
+            step += 1
+            written += stream.write(
+                f"{{'loss': {1 + 1.5 * math.exp(-step / 3000):.4f}, 'grad_norm': {step % 13 / 7:.4f}, "
+                f"'learning_rate': {2e-4 / (1 + step / 1e4):.6e}, 'epoch': {step / 1e4:.4f}}}\n"
+            )
+            if step % 3 == 0:
+                written += stream.write(
+                    f"INFO saved batch {step} to the cache of worker {step % 4}\n"
+                )
+
+
+def write_rows(path: Path, count: int) -> None:
+    chance = random.Random(0)
+    words = [f"word{n}" for n in range(5000)]
+    with path.open("w") as stream:
+        for n in range(count):
+            turns = [
+                {"role": "user", "content": " ".join(chance.choices(words, k=20)) + f" {n}?"},
+                {"role": "assistant", "content": " ".join(chance.choices(words, k=30)) + "."},
+            ]
+            stream.write(json.dumps({"messages": turns}) + "\n")
+
+
+def write_tensors(path: Path, count: int, size: int = 4096) -> None:
+    """Write a header of `count` tensors; the values are a hole in the file."""
+    header = {
+        f"model.layers.{n}.q_proj.weight": {
+            "dtype": "BF16", "shape": [size // 2], "data_offsets": [n * size, (n + 1) * size],
+        }
+        for n in range(count)
+    }  # fmt: skip
+    raw = json.dumps(header).encode()
+    raw += b" " * (-len(raw) % 8)
+    with path.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(raw)) + raw)
+        stream.truncate(8 + len(raw) + count * size)
+
+
+def write_tokenizer(folder: Path, tokens: int) -> None:
+    vocabulary = {f"tok{n}": n for n in range(tokens)}
+    (folder / "tokenizer.json").write_text(
+        json.dumps({
+            "version": "1.0",
+            "added_tokens": [{"id": tokens, "content": "</s>", "special": True}],
+            "pre_tokenizer": {"type": "Whitespace"},
+            "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "tok0"},
+        })
+    )  # fmt: skip
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}"
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"chat_template": template, "eos_token": "</s>"})
+    )
+
+
+def write_typical(folder: Path) -> None:
+    """5 MB of log, an adapter, a tokenizer of 150,000 tokens, 10,000 rows."""
+    from reading import write_console  # beside this file
+
+    write_console(folder / "train.log", 5_000_000, 1)
+    write_rows(folder / "train.jsonl", 10_000)
+    write_tokenizer(folder, 150_000)
+    write_tensors(folder / "adapter_model.safetensors", 448, 1 << 15)
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 16, "lora_alpha": 32}')
+    (folder / "config.yaml").write_text("learning_rate: 2e-4\nnum_train_epochs: 3\n")
+
+
+def write_large(folder: Path) -> None:
+    """2 GB of log, 15 GB of sparse weights in three files."""
+    write_log(folder / "train.log", 20_000_000)
+    piece = (folder / "train.log").read_bytes()
+    with (folder / "train.log").open("ab") as stream:
+        for _ in range(2_000_000_000 // len(piece)):
+            stream.write(piece)
+    for part in range(3):
+        write_tensors(folder / f"model-{part + 1:05d}-of-00003.safetensors", 40, 125 << 20)
+
+
+# --- figures ----------------------------------------------------------------------------------
+
+
+def start_up() -> Iterator[dict[str, Any]]:
+    bare, own = [], []
+    for _ in range(7):  # in turn, so that both meet the same load
+        bare.append(spent(sys.executable, "-c", BARE, "--help").wall)
+        own.append(spent(*ours("--help")).wall)
+    yield {"figure": "ftdoctor --help against a bare Typer program", "seconds": min(own),
+           "floor_s": min(bare), "ratio": min(own) / min(bare), "at_most": 2.0}  # fmt: skip
+
+
+def whole(name: str, write: Callable[[Path], None], times: int, seconds: float,
+          megabytes: float | None) -> Iterator[dict[str, Any]]:  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="ftdoctor-benchmark-") as place:
+        folder = Path(place) / "run"
+        folder.mkdir()
+        write(folder)
+        unit = floor()
+        taken = best(times, *ours("diagnose", str(folder), "-o", f"{place}/r.html"))
+    ok = taken.wall <= seconds and (megabytes is None or taken.memory_mb <= megabytes)
+    yield {"figure": name, "seconds": taken.wall, "cpu_s": taken.cpu, "floor_s": unit,
+           "ratio": taken.cpu / unit, "at_most_s": seconds, "memory_mb": taken.memory_mb,
+           "memory_at_most_mb": megabytes, "ok": ok}  # fmt: skip
+
+
+def ranking() -> Iterator[dict[str, Any]]:
+    from ftdoctor.detect.engine import detect_all
+    from ftdoctor.diagnose import Options, applicable, gather
+    from ftdoctor.library import load
+    from ftdoctor.rank import rank
+
+    library, slowest = load(), 0.0
+    for run in sorted((ROOT / "fixtures").glob("*/*/run"))[::6]:
+        evidence = gather(run, Options(), library)
+        findings = detect_all(evidence, library)
+        fitting = applicable(library, evidence)
+        each = []
+        for _ in range(5):
+            start = time.process_time()
+            rank(findings, fitting)
+            each.append(time.process_time() - start)
+        slowest = max(slowest, min(each))
+    unit = floor()
+    yield {"figure": "rank with the full library, slowest fixture", "seconds": slowest,
+           "floor_s": unit, "ratio": slowest / unit, "at_most_s": 0.05,
+           "causes": len(library.causes), "ok": slowest <= 0.05}  # fmt: skip
+
+
+GROWTH: dict[str, tuple[Callable[[Path, int], None], str, tuple[int, ...]]] = {
+    "log, MB": (lambda p, n: write_log(p / "train.log", n * 1_000_000), "MB", (1, 20, 40, 80)),
+    "data rows": (lambda p, n: write_rows(p / "train.jsonl", n), "rows",
+                  (1000, 10_000, 20_000, 40_000)),
+    "tensors": (lambda p, n: write_tensors(p / "model.safetensors", n), "tensors",
+                (1000, 10_000, 20_000, 40_000)),
+}  # fmt: skip
+
+
+def growth() -> Iterator[dict[str, Any]]:
+    for name, (write, unit, sizes) in GROWTH.items():
+        points = []
+        for size in sizes:
+            with tempfile.TemporaryDirectory(prefix="ftdoctor-benchmark-") as place:
+                folder = Path(place)
+                write(folder, size)
+                points.append((size, best(2, *ours("show", str(folder), "--json")).cpu))
+        # Seconds per unit in the last stretch against the one before: 1 is linear, 2 quadratic.
+        (x0, y0), (x1, y1), (x2, y2) = points[-3:]
+        slope = ((y2 - y1) / (x2 - x1)) / max(1e-12, (y1 - y0) / (x1 - x0))
+        yield {"figure": f"growth with {name}", "points": points, "unit": unit,
+               "ratio": slope, "at_most": 1.5}  # fmt: skip
+
+
+def draw(figures: list[dict[str, Any]], path: Path) -> None:
+    """Draw the growth curves side by side."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update({"svg.hashsalt": "growth", "svg.fonttype": "none", "font.size": 9})
+    curves = [f for f in figures if "points" in f]
+    fig, axes = plt.subplots(1, len(curves), figsize=(9, 2.6), layout="constrained")
+    for axis, figure in zip(axes, curves, strict=True):
+        axis.plot(*zip(*figure["points"], strict=True), marker="o", color="#2563a8")
+        axis.set(
+            xlabel=figure["unit"], ylabel="CPU seconds", title=figure["figure"], ylim=(0, None)
+        )
+        axis.spines[["top", "right"]].set_visible(False)
+    fig.savefig(path, metadata={"Date": None})
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--svg", type=Path)
+    parser.add_argument("--only", action="append")
+    options = parser.parse_args()
+    parts: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+        "start": start_up,
+        "typical": lambda: whole("a typical run, start to report", write_typical, 4, 2.0, 300),
+        "rank": ranking,
+        "large": lambda: whole("2 GB of log and 15 GB of weights", write_large, 1, 10.0, None),
+        "growth": growth,
+    }
+    figures = []
+    for name in options.only or parts:
+        for figure in parts[name]():
+            figure.setdefault("ok", figure["ratio"] <= figure.get("at_most", math.inf))
+            figures.append(figure)
+            print(json.dumps(figure), flush=True)
+    if options.out:
+        load = os.getloadavg()[0]
+        options.out.write_text(json.dumps({"load": load, "figures": figures}, indent=1) + "\n")
+    if options.svg:
+        draw(figures, options.svg)
+    return int(not all(figure["ok"] for figure in figures))
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.exit(main())
