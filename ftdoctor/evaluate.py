@@ -161,10 +161,13 @@ def _label(data: Mapping[str, Any], name: str, place: Path) -> Label:
 
 
 def outcomes(labels: Sequence[Label], library: Library) -> Iterator[Outcome]:
-    """Diagnose each labelled run in turn."""
+    """Diagnose each labelled run in turn; a cause may be labelled by an alias."""
     from ftdoctor.diagnose import diagnose_run, gather
 
-    for label in labels:
+    named = {alias: cause.id for cause in library.causes.values() for alias in cause.aliases}
+    for given in labels:
+        causes = tuple(dict.fromkeys(named.get(name, name) for name in given.causes))
+        label = replace(given, causes=causes)
         begin = time.perf_counter()
         try:
             diagnosis = diagnose_run(gather(label.path, label.options(), library), library)

@@ -320,6 +320,23 @@ def _csv_log(peek: Peek) -> bool:
     )
 
 
+_LIST_OF_LOSSES = re.compile(
+    r'"[\w/ .-]*(?:loss|acc(?:uracy)?|perplexity|reward)[\w/ .-]*"'
+    r"\s*:\s*\[\s*(?:-?[\d.]|NaN|null|\])"
+)
+_ROW_OF_LOSSES = re.compile(
+    r'\A\s*\[\s*\{[^{}\[\]]*"[\w/ .-]*(?:loss|perplexity|reward)[\w/ .-]*"\s*:\s*(?:-?[\d.]|NaN)'
+)
+
+
+def _history(peek: Peek) -> bool:
+    """Recognise JSON of a list per metric or a list of rows; the Trainer's state is no such file."""
+    if not peek.name.endswith(".json") or '"log_history"' in peek.text:
+        return False
+    columns = peek.text.lstrip().startswith("{") and _LIST_OF_LOSSES.search(peek.text)
+    return bool(columns or _ROW_OF_LOSSES.search(peek.text))
+
+
 def _openai_metrics(peek: Peek) -> bool:
     return peek.head.startswith((b"step,train_loss", b"c3RlcCx0cmFpbl9sb3Nz"))
 
@@ -535,6 +552,7 @@ KINDS: tuple[Kind, ...] = (
         ),
         has_any("train_runtime", "eval_runtime", "train_samples_per_second"),
     ),
+    Kind("history", "history:read_history", (), _history),
     Kind(
         "trainer-log",
         "metrics_jsonl:read_metrics_jsonl",

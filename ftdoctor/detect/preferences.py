@@ -143,5 +143,3 @@ def better_in_evaluation(run: Run, *, by: float, below: float) -> Observation:
     if levels[0] < below and levels[1] - levels[0] >= by:
         return present(said, curves=curves)
     return absent(said)
-
-

@@ -19,7 +19,16 @@ _FILLING = re.compile(r"(?i)pad|ignore")
 _TRAIN_ON_PROMPTS = re.compile(r"(?i)train_on_(?:input|prompt|source)s?$")
 _COPYING = {"copy", "clone", "deepcopy", "list", "tensor", "detach", "LongTensor", "array", "tuple"}
 _JOINING = {"append", "extend", "cat", "concat", "concatenate", "hstack", "join", "format"}
-_FILLERS = {"full", "full_like", "masked_fill", "masked_fill_", "where", "append", "extend", "fill_"}
+_FILLERS = {
+    "full",
+    "full_like",
+    "masked_fill",
+    "masked_fill_",
+    "where",
+    "append",
+    "extend",
+    "fill_",
+}
 _IDS_KEY = "input_ids"
 
 
