@@ -8,6 +8,7 @@ from typing import Literal
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.families import find_family
 from ftdoctor.model import Fact, Observation, Run
+from ftdoctor.read.template import Rendered, render
 
 GGUF = "GGUF file"
 # Formats as they look in a template, Jinja or Go: the mark that opens a turn, and what ends it.
@@ -32,6 +33,16 @@ def format_of(template: str) -> tuple[str, str] | None:
         if re.search(mark, template):
             return name, end
     return None
+
+
+def _written_format(template: str) -> tuple[str, str] | None:
+    """Return the format of what a template writes, else of its source.
+
+    The marks of a turn may be put together from the role: `<|{{ message.role }}|>`.
+    """
+    turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
+    shown = render(template, turns)
+    return (format_of(shown.text) if isinstance(shown, Rendered) else None) or format_of(template)
 
 
 # --- files beside weights ---------------------------------------------------------------------
@@ -173,12 +184,15 @@ def gguf_id_out_of_range(run: Run) -> Observation:
 
 @detector("export.gguf_vocabulary")
 def gguf_vocabulary(run: Run) -> Observation:
-    """Find a GGUF whose vocabulary is longer than its embedding table."""
+    """Find a GGUF whose vocabulary and embedding table differ in length.
+
+    Converters fill the token list up to the embedding's rows, and llama.cpp takes no other shape.
+    """
     size, rows = run.fact("gguf.vocab_size"), run.fact("gguf.embedding_rows")
     if size is None or rows is None:
         return unobservable("No GGUF with vocabulary and embedding table", GGUF)
     text = f"The GGUF has {size.value:,} tokens and {rows.value:,} embedding rows"
-    return (present if size.value > rows.value else absent)(text, size, rows)
+    return (present if size.value != rows.value else absent)(text, size, rows)
 
 
 @detector("export.gguf_differs")
@@ -191,7 +205,7 @@ def gguf_differs(run: Run, *, of: Literal["chat_template", "eos_token"]) -> Obse
         same = str(ours.value) == str(theirs.value)
         text = f"The tokenizer's EOS is {ours.value}, the GGUF's {theirs.value}"
     else:
-        left, right = format_of(str(ours.value)), format_of(str(theirs.value))
+        left, right = _written_format(str(ours.value)), _written_format(str(theirs.value))
         if left is None or right is None:
             return unobservable("A template is of no known format", GGUF)
         same = left == right
