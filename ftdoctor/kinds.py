@@ -325,7 +325,8 @@ _LIST_OF_LOSSES = re.compile(
     r"\s*:\s*\[\s*(?:-?[\d.]|NaN|null|\])"
 )
 _ROW_OF_LOSSES = re.compile(
-    r'\A\s*\[\s*\{[^{}\[\]]*"[\w/ .-]*(?:loss|perplexity|reward)[\w/ .-]*"\s*:\s*(?:-?[\d.]|NaN)'
+    r'\A\s*\[\s*\{[^{}\[\]]*"[\w/ .-]*(?:loss|perplexity|reward)[\w/ .-]*"'
+    r"\s*:\s*(?:-?[\d.]|NaN)"
 )
 
 

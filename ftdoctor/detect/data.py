@@ -515,6 +515,59 @@ def mixed_answer_shapes(run: Run, *, above: float) -> Observation:
     return absent(f"Answers come in one form: {shown}")
 
 
+_XML = re.compile(r"<(\w+)(?: [^<>]*)?>[\s\S]*</\1>$")
+_FIELD = re.compile(r"^[\"'*]*[A-Za-z][\w ]{0,30}[\"'*]*\s*[:=]\s*\S")
+ALIKE = 10  # rows of one instruction; a form that a tenth of them has then shows in one
+
+
+def _form(answer: str) -> str:
+    """Return the outer form of a structured answer; "" for free text."""
+    text = answer.strip()
+    shape = _shape(text)
+    if shape != "text":
+        return shape
+    if _XML.match(text):
+        return "xml"
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) >= 2 and all(_FIELD.match(line) for line in lines):
+        return "key: value lines"
+    return ""
+
+
+@detector("data.forms_within_instruction")
+def forms_within_instruction(run: Run, *, above: float) -> Observation:
+    """Find one instruction whose structured answers are JSON here and XML or lines of fields there.
+
+    Rows of one instruction are those whose prompts begin with the same line.
+    """
+    import polars as pl
+
+    rows = of_split(run, "train").filter(
+        pl.col("response").is_not_null() & pl.col("prompt").is_not_null()
+    )
+    if not rows.height:
+        return no_rows("train")
+    rows = rows.with_columns(
+        pl.Series("form", [_form(a) for a in rows["response"]], dtype=pl.String),
+        pl.col("prompt").str.split("\n").list.first().str.slice(0, 200).alias("asked"),
+    ).filter(pl.col("form") != "")
+    groups = [g for _, g in rows.group_by("asked", maintain_order=True) if g.height >= ALIKE]
+    if not groups:
+        return unobservable("No instruction has ten structured answers", "training data")
+    worst, odd = groups[0], groups[0].clear()
+    for group in groups:
+        usual = group["form"].value_counts(sort=True)["form"][0]
+        others = group.filter(pl.col("form") != usual)
+        if others.height / group.height > odd.height / worst.height:
+            worst, odd = group, others
+    counts = worst["form"].value_counts(sort=True)
+    forms = ", ".join(f"{n:,} {form}" for form, n in counts.iter_rows())
+    said = f"{str(worst['asked'][0])[:50]!r} is answered in: {forms}"
+    if odd.height / worst.height > above and odd.height >= 3:
+        return present(f"{said}, e.g. {lines_of(odd)}", *facts_of(odd, "data.response", "response"))
+    return absent(said)
+
+
 @detector("data.pattern_share")
 def pattern_share(
     run: Run, *, column: str, pattern: str, above: float, claim: str, split: str = "train"
@@ -712,6 +765,62 @@ def answer_in_prompt(run: Run, *, above: float) -> Observation:
         rows, hits, "hold their own label, and no other, in the prompt", above=above,
         fact="data.prompt", column="prompt",
     )  # fmt: skip
+
+
+_NAMED_VALUE = re.compile(r"(\w{2,30})\s*[:=]\s*([\w.+-]{1,30})")
+
+
+@detector("data.field_tells_label")
+def field_tells_label(run: Run, *, share: float) -> Observation:
+    """Find a `name: value` in the input whose value tells the label without exception.
+
+    It must stand in at least `share` of the rows, with at most two values for each label.
+    """
+    rows = of_split(run, "train")
+    if not rows.height:
+        return no_rows("train")
+    labels = _label_counts(rows["response"].drop_nulls().to_list())
+    if not labels or len(labels) < 2 or rows.height < 40:
+        return unobservable("The answers are no labels", "training data with class labels")
+    seen: dict[str, list[tuple[str, str, int]]] = {}
+    pairs = rows.select("prompt", "response").iter_rows()
+    for index, (prompt, response) in enumerate(pairs):
+        named = dict(_NAMED_VALUE.findall(f"{(prompt or '')[:2000]}\n{(prompt or '')[-2000:]}"))
+        for name, value in named.items():
+            seen.setdefault(name, []).append((value, (response or "").strip(), index))
+    for name, found in sorted(seen.items(), key=lambda item: -len(item[1])):
+        told = {(value, label) for value, label, _ in found}
+        values, told_labels = {v for v, _ in told}, {lab for _, lab in told}
+        certain = len(told) == len(values) and len(told_labels) == len(labels)
+        if len(found) >= share * rows.height and certain and len(values) <= 2 * len(labels):
+            hits = rows[[index for _, _, index in found[:3]]]
+            said = f"`{name}:` stands in {len(found):,} of {rows.height:,} inputs and tells the label"
+            return present(
+                f"{said} ({text_list(sorted(values))}), e.g. {lines_of(hits)}",
+                *facts_of(hits, "data.prompt", "prompt"),
+            )
+    return absent("No field of the inputs tells the label")
+
+
+@detector("data.sorted_by_label")
+def sorted_by_label(run: Run) -> Observation:
+    """Find that the rows of a training file come label by label, in as many blocks as labels."""
+    import polars as pl
+
+    rows = of_split(run, "train")
+    if not rows.height:
+        return no_rows("train")
+    for path in rows["path"].unique(maintain_order=True):
+        labels = rows.filter(pl.col("path") == path).sort("line")["response"].drop_nulls().to_list()
+        counts = _label_counts(labels)
+        if not counts or len(counts) < 2 or min(counts.values()) < 5:
+            continue
+        changes = sum(a != b for a, b in zip(labels, labels[1:], strict=False))
+        said = f"{len(labels):,} rows of {path} change the label {changes} times"
+        if changes < 2 * len(counts):
+            return present(f"{said}, with {len(counts)} labels", Fact("data.order", said, Where(path)))
+        return absent(said)
+    return unobservable("The answers are no labels", "training data with class labels")
 
 
 @detector("data.questions_as_answers")

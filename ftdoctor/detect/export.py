@@ -173,12 +173,15 @@ def gguf_id_out_of_range(run: Run) -> Observation:
 
 @detector("export.gguf_vocabulary")
 def gguf_vocabulary(run: Run) -> Observation:
-    """Find a GGUF whose vocabulary is longer than its embedding table."""
+    """Find a GGUF whose vocabulary and embedding table differ in length.
+
+    Converters fill the token list up to the embedding's rows, and llama.cpp takes no other shape.
+    """
     size, rows = run.fact("gguf.vocab_size"), run.fact("gguf.embedding_rows")
     if size is None or rows is None:
         return unobservable("No GGUF with vocabulary and embedding table", GGUF)
     text = f"The GGUF has {size.value:,} tokens and {rows.value:,} embedding rows"
-    return (present if size.value > rows.value else absent)(text, size, rows)
+    return (present if size.value != rows.value else absent)(text, size, rows)
 
 
 @detector("export.gguf_differs")

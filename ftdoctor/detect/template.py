@@ -178,7 +178,10 @@ def _is_lost(what: str) -> pl.Expr:
 
 @detector("template.header_at_end", of_text=True)
 def header_at_end(run: Run, *, above: float) -> Observation:
-    """Find training rows that end with an empty answer header (add_generation_prompt=True)."""
+    """Find training rows that end with an empty answer header (add_generation_prompt=True).
+
+    The share is that of the worst file: prepared rows often lie beside those they were made of.
+    """
     import polars as pl
 
     rows = of_split(run, "train").filter(
@@ -196,9 +199,49 @@ def header_at_end(run: Run, *, above: float) -> Observation:
         if not rows.height:
             return absent("The official template itself opens a turn at the end", opens)
     hits = rows.filter(pl.col("ends_with_header") & (pl.col("layout") != "prompt-only"))
+    if hits.height:
+        worst = hits["path"].value_counts(sort=True)["path"][0]
+        rows, hits = (found.filter(pl.col("path") == worst) for found in (rows, hits))
     return share_of(
         rows, hits, "end with an empty answer header", above=above, fact="data.last_text",
         column="rendered",
+    )  # fmt: skip
+
+
+_RENAMING = ("SFTTrainer", "DPOTrainer", "UnslothTrainer")  # TRL data_utils: maybe_convert_to_chatml
+_SHAREGPT_ROLES = ("human", "gpt", "bot", "chatgpt")
+
+
+@detector("template.sharegpt_roles_kept", of_text=True)
+def sharegpt_roles_kept(run: Run) -> Observation:
+    """Find ShareGPT rows given to a TRL trainer by a script that converts nothing.
+
+    TRL renames the keys `from` and `value` and leaves the speakers `human` and `gpt`, which chat
+    templates write as they are, or leave out.
+    """
+    import polars as pl
+
+    rows = of_split(run, "train").filter(pl.col("layout") == "sharegpt")
+    if not rows.height:
+        return unobservable("The training rows are no ShareGPT rows", "training data")
+    trainers = run.facts.get("script.train.trainer", ())
+    if not any(f.value in _RENAMING for f in trainers):
+        return unobservable("No TRL trainer is called in a script", "training script")
+    converting = (
+        "script.train.formatting", "script.train.applies_chat_template", "script.train.prompt",
+        "script.train.chat_template", "script.train.converts_rows",
+    )  # fmt: skip
+    if made := [f for name in converting for f in run.facts.get(name, ())]:
+        return absent(f"The script makes the text itself ({made[0].where})", made[0])
+    speakers = rows.filter(
+        pl.col("record").str.contains(r'"from": ?"(?:' + "|".join(_SHAREGPT_ROLES) + ')"')
+    )
+    said = f"{trainers[0].value} ({trainers[0].where}) renames keys only; the rows' speakers are"
+    if not speakers.height:
+        return absent(f"{said} roles already", trainers[0])
+    return present(
+        f"{said} {' and '.join(_SHAREGPT_ROLES[:2])}, e.g. {lines_of(speakers)}",
+        trainers[0], *facts_of(speakers, "data.record", "record", 1),
     )  # fmt: skip
 
 

@@ -546,27 +546,44 @@ def _beside(fact: Fact, rows: Fact) -> bool:
 def stop_ids_disagree(run: Run) -> Observation:
     """Find that tokenizer and generation_config.json of one folder name different end tokens.
 
-    Only the tokenizer's EOS missing from the list counts: more ids than one are healthy.
+    Only the tokenizer's EOS missing from the list counts: more ids than one are healthy. Every
+    folder that holds both is looked at, for an export may say something else than a checkpoint.
     """
-    stated = run.fact("generation.eos_token_id")
+    named = [f for f in run.facts.get("generation.eos_token_id", ()) if f.value is not None]
     number = run.fact("tokenizer.eos_id")
     eos = run.fact("tokenizer.eos_token")
-    if stated is None or stated.value is None:
+    if not named:
         return unobservable("generation_config.json names no end token", GENERATION)
     if number is None or eos is None:
         return unobservable("The id of the tokenizer's end token is not known", TOKENIZER)
     if not writes_text(run):
         return absent("The model is no causal language model")
-    if not _ids(stated) or not _beside(number, stated):
+    judged = [f for f in named if _ids(f) and _with_tokenizer(run, number, f)]
+    if not judged:
         return unobservable("Tokenizer and generation_config.json lie apart", GENERATION)
-    ids = _ids(stated)
-    if number.value in ids:
-        return absent(f"Both stop at `{eos.value}` ({number.value})", stated, eos)
+    odd = [f for f in judged if number.value not in _ids(f)]
+    if not odd:
+        return absent(f"Both stop at `{eos.value}` ({number.value})", judged[0], eos)
+    ids = _ids(odd[0])
     known = _known_pair(run, ids, number.value)
     if known:
-        return absent(known, stated, eos)
+        return absent(known, odd[0], eos)
     said = f"The tokenizer's end token is `{eos.value}` ({number.value}), generation stops at {ids}"
-    return present(said, eos, stated)
+    return present(f"{said} ({odd[0].where})", odd[0], eos)
+
+
+def _with_tokenizer(run: Run, number: Fact, stated: Fact) -> bool:
+    """Say whether the folder's own tokenizer has that end token: by its fact, or it is the only one.
+
+    Facts that say the same again are not kept, so a folder's tokenizer may have none of its own.
+    """
+    if _beside(number, stated):
+        return True
+    folder = stated.where.path.rpartition("/")[0]
+    files = {a.path for a in run.artifacts}
+    own = any(f"{folder}/{name}" in files for name in ("tokenizer_config.json", "tokenizer.json"))
+    values = {str(f.value) for f in run.facts.get("tokenizer.eos_token", ())}
+    return bool(folder) and own and len(values) == 1
 
 
 def _known_pair(run: Run, ids: list[Any], eos: int) -> str:

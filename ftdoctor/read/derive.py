@@ -55,7 +55,7 @@ _OUTPUT_KEYS = (
 )  # fmt: skip
 _COUNT_KEYS = (
     "n_tokens", "num_tokens", "completion_tokens", "new_tokens", "generated_tokens",
-    "output_tokens", "tokens_generated", "n_new_tokens", "num_generated_tokens",
+    "output_tokens", "tokens_generated", "n_new_tokens", "num_generated_tokens", "tokens",
 )  # fmt: skip
 _REFERENCE_KEYS = (
     "reference", "label", "expected", "expected_output", "target", "ground_truth", "gold",

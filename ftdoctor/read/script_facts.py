@@ -64,6 +64,10 @@ def _training(code: Code) -> Iterator[Found]:
                 yield "evaluates_on_training_rows", rows, call.lineno
         if last in ("evaluate", "validate", "test") and "trainer" in name.lower():
             evaluates = True
+        if last in _CONVERTERS:
+            yield "converts_rows", last, call.lineno
+        if _reads_in_order(code, last, call):
+            yield "reads_in_order", last, call.lineno
         if (maker := _formatting(last, call)) is not None:
             yield "formatting", maker, call.lineno
         if last in ("enable_input_require_grads", "prepare_model_for_kbit_training"):
@@ -77,6 +81,36 @@ def _training(code: Code) -> Iterator[Found]:
 
 
 _NARROWING = {"select", "shuffle", "take", "head", "sample", "with_format"}
+
+
+_CONVERTERS = {"standardize_sharegpt", "standardize_data_formats", "to_sharegpt"}
+_TRAIN_NAME = re.compile(r"(?i)train(?!er\b)")
+_JUDGED_NAME = re.compile(r"(?i)val|eval|test|dev|held")
+
+
+def _reads_in_order(code: Code, last: str, call: ast.Call) -> bool:
+    """Say whether a call makes training read its rows from first to last.
+
+    A DataLoader without `shuffle` or a sampler does, and a SequentialSampler over training rows.
+    """
+    if last not in ("SequentialSampler", "DataLoader") or not call.args + call.keywords:
+        return False
+    given = call.args[0] if call.args else keyword(call, "dataset")
+    target = code.parents.get(call)
+    named = ast.unparse(target.targets[0]) if isinstance(target, ast.Assign) else ""
+    around = code.function_of(call)
+    words = f"{named} {ast.unparse(given) if given is not None else ''}"
+    if last == "SequentialSampler":
+        words += f" {getattr(around, 'name', '')}"
+    if not _TRAIN_NAME.search(words) or _JUDGED_NAME.search(words):
+        return False
+    if last == "SequentialSampler":
+        return True
+    if keyword(call, "sampler") is not None or keyword(call, "batch_sampler") is not None:
+        return False
+    shuffled = keyword(call, "shuffle")
+    by_place = len(call.args) > 2 or any(k.arg is None for k in call.keywords)
+    return not by_place and (shuffled is None or code.value(shuffled) is False)
 
 
 def _same_rows(code: Code, train: ast.expr | None, given: ast.expr | None) -> str | None:
