@@ -282,7 +282,9 @@ def _tokenised_without_stop(run: Run) -> Observation:
         return absent("the answer is tokenised with a stop text", *stopped)
     if _rows_hold_stop(run):
         return absent("the rows' own answers end with a stop text", *answers)
-    text = f"{shown(answers[0].value['text'])} is tokenised without special tokens, and no end token"
+    text = (
+        f"{shown(answers[0].value['text'])} is tokenised without special tokens, and no end token"
+    )
     return present(f"{text} is appended ({answers[0].where})", *answers)
 
 
