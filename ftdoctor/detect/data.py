@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -794,7 +795,9 @@ def field_tells_label(run: Run, *, share: float) -> Observation:
         certain = len(told) == len(values) and len(told_labels) == len(labels)
         if len(found) >= share * rows.height and certain and len(values) <= 2 * len(labels):
             hits = rows[[index for _, _, index in found[:3]]]
-            said = f"`{name}:` stands in {len(found):,} of {rows.height:,} inputs and tells the label"
+            said = (
+                f"`{name}:` stands in {len(found):,} of {rows.height:,} inputs and tells the label"
+            )
             return present(
                 f"{said} ({text_list(sorted(values))}), e.g. {lines_of(hits)}",
                 *facts_of(hits, "data.prompt", "prompt"),
@@ -815,10 +818,12 @@ def sorted_by_label(run: Run) -> Observation:
         counts = _label_counts(labels)
         if not counts or len(counts) < 2 or min(counts.values()) < 5:
             continue
-        changes = sum(a != b for a, b in zip(labels, labels[1:], strict=False))
+        changes = sum(a != b for a, b in itertools.pairwise(labels))
         said = f"{len(labels):,} rows of {path} change the label {changes} times"
         if changes < 2 * len(counts):
-            return present(f"{said}, with {len(counts)} labels", Fact("data.order", said, Where(path)))
+            return present(
+                f"{said}, with {len(counts)} labels", Fact("data.order", said, Where(path))
+            )
         return absent(said)
     return unobservable("The answers are no labels", "training data with class labels")
 

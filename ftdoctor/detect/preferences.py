@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.points import points_of_kind
-from ftdoctor.detect.rows import no_rows, of_split, share_of
-from ftdoctor.model import Observation, Run
+from ftdoctor.detect.rows import no_rows, of_split, share_of, where_of
+from ftdoctor.model import Fact, Observation, Run
 
 if TYPE_CHECKING:
     import polars as pl
@@ -90,8 +91,23 @@ def split_by_direction(
         f"{theirs[word][1]} evaluation pairs, in training {ours[word][0]} and {ours[word][1]}"
     )
     if len(odd) > len(telling) / 2:
-        return present(said)
+        return present(said, *_against(run, word, liked=theirs[word][0] < theirs[word][1]))
     return absent(said)
+
+
+def _against(run: Run, word: str, *, liked: bool) -> tuple[Fact, ...]:
+    """Return the first training pairs whose other side has the word (`liked`: the chosen one)."""
+    rows = of_split(run, "train").filter(layout="preference").iter_rows(named=True)
+    found = (
+        row
+        for row in rows
+        if (word in _words(row["response"] or "")) == liked
+        and (word in _words(row["rejected"] or "")) != liked
+    )
+    return tuple(
+        Fact("data.pair", str(row["response"] if liked else row["rejected"])[:120], where_of(row))
+        for row in itertools.islice(found, 3)
+    )
 
 
 def _sides(rows: pl.DataFrame) -> list[tuple[set[str], set[str]]]:

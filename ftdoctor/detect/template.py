@@ -208,7 +208,11 @@ def header_at_end(run: Run, *, above: float) -> Observation:
     )  # fmt: skip
 
 
-_RENAMING = ("SFTTrainer", "DPOTrainer", "UnslothTrainer")  # TRL data_utils: maybe_convert_to_chatml
+_RENAMING = (
+    "SFTTrainer",
+    "DPOTrainer",
+    "UnslothTrainer",
+)  # TRL data_utils: maybe_convert_to_chatml
 _SHAREGPT_ROLES = ("human", "gpt", "bot", "chatgpt")
 
 

@@ -573,7 +573,7 @@ def stop_ids_disagree(run: Run) -> Observation:
 
 
 def _with_tokenizer(run: Run, number: Fact, stated: Fact) -> bool:
-    """Say whether the folder's own tokenizer has that end token: by its fact, or it is the only one.
+    """Say whether the folder's tokenizer has that end token: by its fact, or as the only one.
 
     Facts that say the same again are not kept, so a folder's tokenizer may have none of its own.
     """

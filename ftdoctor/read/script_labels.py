@@ -176,7 +176,7 @@ def _is_ignored_label(node: ast.AST) -> bool:
 
 
 def _masked_kind(code: Code, node: ast.AST) -> str:
-    """Return masked, pad-masked, or "" where -100 is only compared, defined, passed on or padding."""
+    """Return masked, pad-masked, or "" where -100 is compared, defined, passed on or padding."""
     whole, inside = node, node
     for around in code.ancestors(node):
         if isinstance(around, ast.Compare):
@@ -279,14 +279,26 @@ def answers_of(code: Code) -> Iterator[Found]:
         if not call.args or code.value(keyword(call, "add_special_tokens")) is not False:
             continue
         node = call.args[0]
-        names = [dotted(n) for n in ast.walk(node) if isinstance(n, ast.Name | ast.Attribute)]
-        names += [str(n.value) for n in ast.walk(node) if isinstance(n, ast.Constant)]
-        if not any((_TARGET_NAME.search(n) and not _PROMPT_WORDS.search(n[:60])) or
-                   re.search(r"(?i)response", n) for n in names):  # fmt: skip
+        if not any(_names_answer(n) for n in _words_of(node)):
             continue
         text = readable(code.text(node) or slot(node))
         stops = list(dict.fromkeys(stops_in(text)))
         yield "answer", {"text": text[:200], "stops": stops}, call.lineno
+
+
+def _words_of(node: ast.expr) -> Iterator[str]:
+    """Yield the names and constants of an expression."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name | ast.Attribute):
+            yield dotted(part)
+        elif isinstance(part, ast.Constant):
+            yield str(part.value)
+
+
+def _names_answer(word: str) -> bool:
+    if "response" in word.lower():
+        return True
+    return bool(_TARGET_NAME.search(word)) and not _PROMPT_WORDS.search(word[:60])
 
 
 def appended_ends(code: Code) -> Iterator[Found]:

@@ -86,8 +86,9 @@ def test_template_that_writes_the_eos_variable_is_fine() -> None:
     assert export.gguf_stop_token(run, rescued=False).state is State.ABSENT
 
 
-def test_padded_embedding_is_healthy() -> None:
-    assert export.gguf_vocabulary(gguf(vocab_size=9, embedding_rows=12)).state is State.ABSENT
+def test_a_padded_embedding_needs_a_padded_token_list() -> None:
+    assert export.gguf_vocabulary(gguf(vocab_size=12, embedding_rows=12)).state is State.ABSENT
+    assert export.gguf_vocabulary(gguf(vocab_size=9, embedding_rows=12)).state is State.PRESENT
     assert export.gguf_vocabulary(gguf(vocab_size=13, embedding_rows=12)).state is State.PRESENT
 
 

@@ -87,7 +87,8 @@ def test_an_answer_tokenised_alone_is_found() -> None:
     code, _ = parse("ids = tok(row['reply_output'], add_special_tokens=False).input_ids\n")
     assert code is not None
     ((_, value, line),) = answers_of(code)
-    assert line == 1 and value["stops"] == []
+    assert line == 1
+    assert value["stops"] == []
 
 
 @pytest.mark.parametrize(
