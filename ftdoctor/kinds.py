@@ -331,7 +331,7 @@ _ROW_OF_LOSSES = re.compile(
 
 
 def _history(peek: Peek) -> bool:
-    """Recognise JSON of a list per metric or a list of rows; the Trainer's state is no such file."""
+    """Recognise JSON of a list per metric or of rows of metrics; the Trainer's state is neither."""
     if not peek.name.endswith(".json") or '"log_history"' in peek.text:
         return False
     columns = peek.text.lstrip().startswith("{") and _LIST_OF_LOSSES.search(peek.text)
