@@ -201,8 +201,8 @@ _KEY_ERROR = r"\bKeyError: ['\"][\w .-]{1,60}['\"]\s*$"
 def read_column_missing(run: Run) -> Observation:
     """Find a KeyError at the end of the run whose key is a column of no training row.
 
-    A key that no row has is judged only if it is written as a subscript in a script of the run, or
-    names text that rows usually hold: other keys are looked up in other dictionaries.
+    A key that no row has is judged only if a line of the traceback or of a script takes it from a
+    row, or it names text that rows usually hold: other keys are looked up in other dictionaries.
     """
     if not has_text(run):
         return unobservable("No console output was found", "stdout log")
@@ -221,6 +221,10 @@ def read_column_missing(run: Run) -> Observation:
     return absent("No KeyError names a column that the rows lack")
 
 
+_ROW_NAMES = (
+    r"(?:r|x|d|b|ex|row|rows|rec|record|item|entry|example|examples|sample|samples|batch|line|ds"
+    r"|df|data|dataset|\w+_(?:df|row|rows|ds|data|dataset))"
+)
 _TEXT_COLUMN = re.compile(
     r"(?i)^(?:text|messages?|conversations?|instruction|input|output|prompt|completion|response"
     r"|question|answer|chosen|rejected|label|labels|sentence|context|query|content)$"
@@ -228,11 +232,12 @@ _TEXT_COLUMN = re.compile(
 
 
 def _is_read(run: Run, name: str) -> bool:
-    """Say whether a script of the run reads an element of that name, or rows usually have it."""
+    """Say whether code takes an element of that name from a row, or rows usually have it."""
     if _TEXT_COLUMN.match(name):
         return True
-    subscript = re.compile(rf"\[['\"]{re.escape(name)}['\"]\]")
-    return any(subscript.search(text) for text in run.texts.values())
+    subscript = re.compile(rf"\b{_ROW_NAMES}\[['\"]{re.escape(name)}['\"]\]")
+    raised = (line for trace in log_of(run).tracebacks for line in trace.body)
+    return any(subscript.search(text) for text in (*run.texts.values(), *raised))
 
 
 _TEXT_SETTING = re.compile(

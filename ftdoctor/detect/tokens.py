@@ -583,7 +583,10 @@ def _with_tokenizer(run: Run, number: Fact, stated: Fact) -> bool:
     files = {a.path for a in run.artifacts}
     own = any(f"{folder}/{name}" in files for name in ("tokenizer_config.json", "tokenizer.json"))
     values = {str(f.value) for f in run.facts.get("tokenizer.eos_token", ())}
-    return bool(folder) and own and len(values) == 1
+    size = run.fact("tokenizer.vocab_size")
+    # Ids beyond the vocabulary belong to another tokenizer than the one that was read.
+    fits = size is not None and max(_ids(stated)) < size.value
+    return bool(folder) and own and fits and len(values) == 1
 
 
 def _known_pair(run: Run, ids: list[Any], eos: int) -> str:
