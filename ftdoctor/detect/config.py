@@ -294,14 +294,27 @@ def evaluates_on_training_file(run: Run) -> Observation:
     if same:
         text = f"the trainer is given {shown(same[0].value)} to train on and to evaluate on"
         return present(f"{text} ({same[0].where})", *same)
-    trained, judged = _first_file(run, "dataset"), _first_file(run, "eval_dataset")
-    if trained is None or judged is None:
+    trained = _first_file(run, "dataset")
+    judged = [f for name in _JUDGED_FILES if (f := _first_file(run, name)) is not None]
+    if trained is None or not judged:
         return unobservable("No two data files are named in the settings", _CONFIG)
-    one, other = (str(f.value).replace("\\", "/").removeprefix("./") for f in (trained, judged))
-    if one != other:
-        return absent(f"training reads {shown(one)}, evaluation {shown(other)}", trained, judged)
-    text = f"training ({trained.where}) and evaluation ({judged.where}) both read {shown(one)}"
-    return present(text, judged, trained)
+    one = _plain_path(trained)
+    for fact in judged:
+        if _plain_path(fact) == one:
+            text = (
+                f"training ({trained.where}) and evaluation ({fact.where}) both read {shown(one)}"
+            )
+            return present(text, fact, trained)
+    return absent(f"training reads {shown(one)}, evaluation {_plain_path(judged[0])}", *judged)
+
+
+_JUDGED_FILES = (
+    "eval_dataset", "test_file", "test_data", "test_path", "test_dataset", "data.test",
+)  # fmt: skip
+
+
+def _plain_path(fact: Fact) -> str:
+    return str(fact.value).replace("\\", "/").removeprefix("./")
 
 
 def _first_file(run: Run, name: str) -> Fact | None:

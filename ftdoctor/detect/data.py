@@ -527,11 +527,14 @@ ALIKE = 10  # rows of one instruction; a form that a tenth of them has then show
 
 
 def _form(answer: str) -> str:
-    """Return the outer form of a structured answer; "" for free text."""
+    """Return the outer form of a structured answer; "" for free text.
+
+    Python's spelling of a dictionary counts as JSON: that it does not parse is another finding.
+    """
     text = answer.strip()
     shape = _shape(text)
     if shape != "text":
-        return shape
+        return "json" if shape == "python" else shape
     if _XML.match(text):
         return "xml"
     lines = [line for line in text.splitlines() if line.strip()]
