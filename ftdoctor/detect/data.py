@@ -729,14 +729,17 @@ def _gold_pairs(run: Run, rows: pl.DataFrame) -> Iterator[tuple[str, str, Where]
         for p, r in of_split(run, "gold").select("prompt", "response").iter_rows()
         if r
     }
-    for row in rows.iter_rows(named=True):
-        where = Where(row["path"], line=row["line"])
-        if gold and row["prompt"] and row["response"]:
-            truth = gold.get(row["prompt"].casefold().strip())
+    columns = rows.select("path", "line", "prompt", "response", "record")
+    for path, line, prompt, response, text in columns.iter_rows():
+        where = Where(path, line=line)
+        if gold and prompt and response:
+            truth = gold.get(prompt.casefold().strip())
             if truth is not None:
-                yield row["response"], truth, where
+                yield response, truth, where
             continue
-        record = json.loads(row["record"])
+        if not any(f'"{key}"' in text for key in _GOLD):
+            continue
+        record = json.loads(text)
         truths = [record[k] for k in _GOLD if isinstance(record.get(k), str)]
         given = [record[k] for k in _TEACHER if isinstance(record.get(k), str)]
         if truths and given:

@@ -68,7 +68,7 @@ def _signature(text: str) -> NDArray[np.uint32]:
 
     words = text.split()[:WORDS]
     shingles = {" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))}
-    digests = b"".join(hashlib.sha1(s.encode()).digest()[:4] for s in shingles)
+    digests = b"".join([hashlib.sha1(s.encode()).digest()[:4] for s in shingles])
     # The finalizer of MurmurHash3, then an affine map for each permutation, all modulo 2^32.
     mixed = np.frombuffer(digests, "<u4")
     mixed = (mixed ^ (mixed >> 16)) * np.uint32(0x85EBCA6B)

@@ -679,7 +679,8 @@ def _tokenise(trained: _Trained, rows: Sequence[dict[str, Any]]) -> None:
     texts = [row for row in rows if row["rendered"] is not None]
     if texts and trained.tokenizer is not None:
         tokenizer = trained.tokenizer
-        encoded = tokenizer.encode_batch([r["rendered"] for r in texts], add_special_tokens=False)
+        rendered = [row["rendered"] for row in texts]
+        encoded = tokenizer.encode_batch_fast(rendered, add_special_tokens=False)
         widths = {s: len(tokenizer.encode(s, add_special_tokens=False).ids) for s in _stops(texts)}
         for row, encoding in zip(texts, encoded, strict=True):
             row["n_tokens"] = len(encoding.ids)
@@ -781,17 +782,17 @@ LONG_SIDE = 2048  # pixels; above it a Qwen2-VL image takes more than 5,000 toke
 
 def _count_images(parts: RunParts) -> None:
     """Add `data.images`: of the pictures that rows name, how many are read, not RGB, large."""
+    read = (".png", ".jpg", ".jpeg")
+    pictures = [s for s in parts.sources if s.name.lower().endswith(read)]
     wanted = set()
-    for records in parts.records.values():
+    for records in parts.records.values() if pictures else ():
         for record in records[:2000]:
             wanted |= {
                 name.replace("\\", "/").rpartition("/")[2]
                 for name in understand(record.value).images
             }
     wanted -= {"", "data:"}
-    read = (".png", ".jpg", ".jpeg")
-    named = [s for s in parts.sources if s.name in wanted and s.name.lower().endswith(read)]
-    found = named[:MAX_IMAGES]
+    found = [s for s in pictures if s.name in wanted][:MAX_IMAGES]
     if not found:
         return
     counts: Counter[str] = Counter()
