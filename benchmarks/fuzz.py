@@ -67,6 +67,7 @@ class Outcome:
 
     tried: int = 0
     states: Counter[str] = field(default_factory=Counter)
+    damages: Counter[str] = field(default_factory=Counter)
     failures: dict[str, dict[str, Any]] = field(default_factory=dict)
     slowest: float = 0.0
 
@@ -201,6 +202,7 @@ def read_alone(seed: Seed, data: bytes, outcome: Outcome, how: str) -> None:
         name = f"{seed.kind}: {type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
         outcome.fail(name, {**about, "message": str(error)[:200]})
     outcome.tried += 1
+    outcome.damages.update(how.split(" ")[0].split("+"))
     outcome.slowest = max(outcome.slowest, time.perf_counter() - start)
 
 
@@ -279,9 +281,15 @@ def fuzz_runs(count: int, chance: random.Random, seconds: float) -> Outcome:
             whole[run] = files, probable(diagnosed(files))
         files, known = whole[run]
         name = chance.choice([n for n, data in files.items() if data])
-        percent = chance.randrange(1, 100)
-        data = files[name][: len(files[name]) * percent // 100]
-        about = {"run": run.relative_to(ROOT).as_posix(), "file": name, "percent": percent}
+        # Half are cut off, as runs in the wild are; the others get every kind of damage in turn.
+        if chance.random() < 0.5:
+            percent = chance.randrange(1, 100)
+            data, how = files[name][: len(files[name]) * percent // 100], f"cut at {percent} %"
+        else:
+            other = files[chance.choice([n for n, content in files.items() if content])]
+            data, how = damaged(chance, files[name][: 4 * SEED_LIMIT], other)
+        outcome.damages.update(how.split(" ")[0].split("+"))
+        about = {"run": run.relative_to(ROOT).as_posix(), "file": name, "damage": how}
         start = time.perf_counter()
         try:
             with alarm(60):
@@ -369,6 +377,7 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
     return {
         "tried": outcome.tried,
         "states": dict(sorted(outcome.states.items())),
+        "damages": dict(sorted(outcome.damages.items())),
         "slowest_s": round(outcome.slowest, 2),
         "failures": outcome.failures,
     }

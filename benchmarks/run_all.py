@@ -123,32 +123,133 @@ def write_tensors(path: Path, count: int, size: int = 4096) -> None:
         stream.truncate(8 + len(raw) + count * size)
 
 
+CONSONANTS, VOWELS = "bcdfghjklmnprstvwxyz", "aeiou"
+
+
+def syllables() -> list[str]:
+    return [c + v for c in CONSONANTS for v in VOWELS]
+
+
 def write_tokenizer(folder: Path, tokens: int) -> None:
-    vocabulary = {f"tok{n}": n for n in range(tokens)}
+    """Write byte-level BPE as Qwen's or Llama's: letters, syllables, pairs and triples of those."""
+    chance = random.Random(0)
+    letters = [chr(c) for c in [*range(33, 127), *range(161, 173), *range(174, 324)]]
+    one = syllables()
+    merges = [(s[0], s[1]) for s in one]
+    merges += [("Ġ", c) for c in CONSONANTS] + [("Ġ" + s[0], s[1]) for s in one]
+    merges += [(start + a, b) for start in ("", "Ġ") for a in one for b in one]
+    two = [a + b for a, b in merges if len(a) > 1 and len(b) > 1]
+    seen: set[str] = set()
+    while len(letters) + len(merges) < tokens:
+        a, b = chance.choice(two), chance.choice(one)
+        if a + b not in seen:
+            seen.add(a + b)
+            merges.append((a, b))
+    vocabulary = {token: n for n, token in enumerate([*letters, *(a + b for a, b in merges)])}
     (folder / "tokenizer.json").write_text(
         json.dumps({
             "version": "1.0",
-            "added_tokens": [{"id": tokens, "content": "</s>", "special": True}],
-            "pre_tokenizer": {"type": "Whitespace"},
-            "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "tok0"},
-        })
+            "added_tokens": [
+                {"id": len(vocabulary) + n, "content": text, "special": True, "single_word": False,
+                 "lstrip": False, "rstrip": False, "normalized": False}
+                for n, text in enumerate(("<|endoftext|>", "<|im_start|>", "<|im_end|>"))
+            ],
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False,
+                              "trim_offsets": True, "use_regex": True},
+            "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+                        "use_regex": True},
+            "model": {"type": "BPE", "vocab": vocabulary, "merges": [f"{a} {b}" for a, b in merges]},
+        }, ensure_ascii=False)
     )  # fmt: skip
-    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}"
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"chat_template": template, "eos_token": "</s>"})
+    template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>'"
+        " + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
+        "{% endif %}"
     )
+    config = {"chat_template": template, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
+              "model_max_length": 32768, "tokenizer_class": "PreTrainedTokenizerFast"}  # fmt: skip
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
+
+
+def write_conversations(path: Path, count: int) -> None:
+    """Write chats of words that the tokenizer knows in part, about 550 bytes each."""
+    chance, parts = random.Random(1), syllables()
+    words = ["".join(chance.choices(parts, k=chance.choice((1, 2, 2, 3, 4)))) for _ in range(8000)]
+    with path.open("w") as stream:
+        for _ in range(count):
+            turns = [
+                {"role": "user", "content": " ".join(chance.choices(words, k=20)) + "?"},
+                {"role": "assistant", "content": " ".join(chance.choices(words, k=40)) + "."},
+            ]
+            stream.write(json.dumps({"messages": turns}) + "\n")
+
+
+def write_trainer_log(path: Path, steps: int) -> None:
+    """Write what `python train.py 2>&1 | tee train.log` catches of the Trainer, with few rows.
+
+    The bar redraws itself at every step, a row comes every twenty steps; 60,000 steps make 3,000
+    rows among 60,000 redraws, 5 MB in all.
+    """
+    chance = random.Random(2)
+    with path.open("w") as stream:
+        stream.write("***** Running training *****\n  Num examples = 10,000\n  Num Epochs = 6\n"
+                     "  Instantaneous batch size per device = 1\n  Gradient Accumulation steps = 1\n"
+                     f"  Total optimization steps = {steps:,}\n")  # fmt: skip
+        for step in range(1, steps + 1):
+            done = step / steps
+            full, part = divmod(round(done * 80), 8)
+            bar = f"{'█' * full}{chr(0x2590 - part) if part else ''}".ljust(10)
+            spent, left = step, steps - step
+            stream.write(
+                f"\r{100 * step // steps:3d}%|{bar}| {step}/{steps} [{spent // 3600}:"
+                f"{spent // 60 % 60:02d}:{spent % 60:02d}<{left // 3600}:{left // 60 % 60:02d}:"
+                f"{left % 60:02d},  {1 + chance.random() / 10:.2f}s/it]"
+            )
+            if step % 20 == 0:
+                loss = 0.9 + 1.4 * math.exp(-step / 1500) - 0.15 * done + chance.gauss(0, 0.04)
+                rate = 2e-4 * min(1, step / 900) * max(0.0, 1 - max(0, step - 900) / (steps - 900))
+                row = {"loss": round(loss, 4), "grad_norm": 0.4 + chance.random() / 3,
+                       "learning_rate": rate, "epoch": round(6 * done, 2)}  # fmt: skip
+                stream.write(f"\r{' ' * 90}\r{row}\n")
+        stream.write("{'train_runtime': 30123.4, 'train_loss': 0.93, 'epoch': 6.0}\n")
+
+
+def write_adapter(folder: Path, layers: int, rank: int, width: int) -> None:
+    """Write a LoRA adapter of trained values: float32 of the size that training gives."""
+    import numpy as np
+
+    chance = np.random.default_rng(0)
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    values, at = [], 0
+    for layer in range(layers):
+        for module in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            for side, shape, size in (("A", [rank, width], 0.02), ("B", [width, rank], 0.004)):
+                name = f"base_model.model.model.layers.{layer}.self_attn.{module}.lora_{side}.weight"
+                data = chance.normal(0, size, shape).astype("<f4").tobytes()
+                header[name] = {"dtype": "F32", "shape": shape,
+                                "data_offsets": [at, at + len(data)]}  # fmt: skip
+                values.append(data)
+                at += len(data)
+    raw = json.dumps(header).encode()
+    raw += b" " * (-len(raw) % 8)
+    content = struct.pack("<Q", len(raw)) + raw + b"".join(values)
+    (folder / "adapter_model.safetensors").write_bytes(content)
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": 2 * rank,
+              "lora_dropout": 0.05, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"],
+              "base_model_name_or_path": "base"}  # fmt: skip
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2))
 
 
 def write_typical(folder: Path) -> None:
-    """5 MB of log, an adapter, a tokenizer of 150,000 tokens, 10,000 rows."""
-    from reading import write_console  # beside this file
-
-    write_console(folder / "train.log", 5_000_000, 1)
-    write_rows(folder / "train.jsonl", 10_000)
+    """5 MB of log, a LoRA adapter of 29 MB, a tokenizer of 150,000 tokens, 10,000 rows."""
+    write_trainer_log(folder / "train.log", 60_000)
+    write_conversations(folder / "train.jsonl", 10_000)
     write_tokenizer(folder, 150_000)
-    write_tensors(folder / "adapter_model.safetensors", 448, 1 << 15)
-    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 16, "lora_alpha": 32}')
-    (folder / "config.yaml").write_text("learning_rate: 2e-4\nnum_train_epochs: 3\n")
+    write_adapter(folder, 28, 16, 2048)
+    (folder / "config.yaml").write_text(
+        "learning_rate: 2e-4\nnum_train_epochs: 6\nper_device_train_batch_size: 1\n"
+        "lr_scheduler_type: linear\nwarmup_ratio: 0.03\nmax_length: 2048\n"
+    )
 
 
 def write_large(folder: Path) -> None:

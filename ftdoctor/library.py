@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,8 @@ def _files(extra: Sequence[Path]) -> Iterator[tuple[Path, str]]:
 def _documents(text: str, file: str, problems: list[str]) -> Iterator[_Document]:
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        for node in yaml.compose_all(text, Loader=loader):
+        for node in yaml.compose_all(text, Loader=_loader()):
             if node is None:
                 continue
             document = _Document(file, None, {})
@@ -113,6 +113,16 @@ def _documents(text: str, file: str, problems: list[str]) -> Iterator[_Document]
         mark = error.problem_mark
         place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
         problems.append(f"{file}:{place}: not YAML: {error.problem}")
+
+
+@cache
+def _loader() -> Any:
+    """Return a loader that makes nodes only: `_construct` tells their types by the core schema."""
+    import yaml
+
+    base: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+    nothing = {name: lambda *_: None for name in ("descend_resolver", "ascend_resolver")}
+    return type("_Nodes", (base,), {**nothing, "resolve": lambda *_: ""})
 
 
 def _construct(node: Any, path: tuple[str | int, ...], document: _Document) -> Any:

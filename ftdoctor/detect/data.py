@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect import absent, detector, nearcopies, present, unobservable
 from ftdoctor.detect.log import has_text, log_of
 from ftdoctor.detect.rows import (
     HOMES,
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 LABEL_CHARS = 60  # an answer of at most so many characters can be a label
-NEAR = 0.8  # Jaccard similarity of word shingles from which two texts are near copies
 COMPARED = 2000  # rows of a split that near copies are sought in
 
 
@@ -653,10 +652,9 @@ def near_copies(run: Run, *, above: float) -> Observation:
     if rows.height < 20:
         return no_rows("train") if not rows.height else absent(f"{rows.height} rows are too few")
     texts = _texts(rows)
-    pairs = _near_pairs(texts, texts, own=True)
-    hits = rows.head(COMPARED)[sorted({j for _, j in pairs})]
+    hits = rows.head(COMPARED)[list(nearcopies.near_copies(texts))]
     return share_of(
-        rows.head(COMPARED), hits, f"nearly repeat an earlier row (Jaccard ≥ {NEAR})",
+        rows.head(COMPARED), hits, f"nearly repeat an earlier row (Jaccard ≥ {nearcopies.NEAR})",
         above=above, fact="data.record", column="record",
     )  # fmt: skip
 
@@ -690,8 +688,7 @@ def near_overlap(run: Run, *, above: float, splits: list[str]) -> Observation:
             continue
         asked, known = _texts(rows), _texts(train)
         exact = set(known)
-        pairs = _near_pairs(known, asked, own=False)
-        near = sorted({j for _, j in pairs if asked[j] not in exact})
+        near = [j for j in nearcopies.near_copies(known, asked) if asked[j] not in exact]
         hits = rows.head(COMPARED)[near]
         return share_of(
             rows.head(COMPARED), hits, f"of {split} are near copies of training rows",
@@ -708,45 +705,6 @@ def _texts(rows: pl.DataFrame) -> list[str]:
     ):
         found.append(f"{prompt}\n{response}" if prompt or response else rendered or record)
     return [" ".join(t.casefold().split()) for t in found]
-
-
-def _near_pairs(known: list[str], asked: list[str], *, own: bool) -> Iterator[tuple[int, int]]:
-    """Yield (index in known, index in asked) of near copies; with `own` only later ones count."""
-    from datasketch import MinHash, MinHashLSH
-
-    blank = MinHash(num_perm=64)  # a copy shares its permutations, which are dear to make
-
-    def signature(text: str) -> Any:
-        made = blank.copy()
-        made.update_batch([s.encode() for s in _shingles(text)])
-        return made
-
-    index = MinHashLSH(threshold=NEAR, num_perm=64)
-    kept: dict[int, Any] = {}
-    for i, text in enumerate(known):
-        if len(text) < 40:
-            continue
-        made = signature(text)
-        if own:
-            match = next((k for k in index.query(made) if kept[k].jaccard(made) >= NEAR), None)
-            if match is not None:
-                yield match, i
-        kept[i] = made
-        index.insert(i, made)
-    if own:
-        return
-    for j, text in enumerate(asked):
-        if len(text) < 40:
-            continue
-        made = signature(text)
-        match = next((k for k in index.query(made) if kept[k].jaccard(made) >= NEAR), None)
-        if match is not None:
-            yield match, j
-
-
-def _shingles(text: str) -> set[str]:
-    words = text.split()[:2000]
-    return {" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))}
 
 
 # --- task -------------------------------------------------------------------------------------
@@ -893,14 +851,17 @@ def _gold_pairs(run: Run, rows: pl.DataFrame) -> Iterator[tuple[str, str, Where]
         for p, r in of_split(run, "gold").select("prompt", "response").iter_rows()
         if r
     }
-    for row in rows.iter_rows(named=True):
-        where = Where(row["path"], line=row["line"])
-        if gold and row["prompt"] and row["response"]:
-            truth = gold.get(row["prompt"].casefold().strip())
+    columns = rows.select("path", "line", "prompt", "response", "record")
+    for path, line, prompt, response, text in columns.iter_rows():
+        where = Where(path, line=line)
+        if gold and prompt and response:
+            truth = gold.get(prompt.casefold().strip())
             if truth is not None:
-                yield row["response"], truth, where
+                yield response, truth, where
             continue
-        record = json.loads(row["record"])
+        if not any(f'"{key}"' in text for key in _GOLD):
+            continue
+        record = json.loads(text)
         truths = [record[k] for k in _GOLD if isinstance(record.get(k), str)]
         given = [record[k] for k in _TEACHER if isinstance(record.get(k), str)]
         if truths and given:

@@ -71,14 +71,15 @@ def derive(parts: RunParts) -> None:
     _count(parts, splits)
     _overlap(parts, splits)
     _count_images(parts)
-    parts.data = _frame(parts, splits)
-    _tell_example(parts)
-    _tell_served(parts, splits)
-
-
-def _tell_example(parts: RunParts) -> None:
-    """Add `data.example`: one training row token by token, for people to look at."""
     trained = _Trained(parts)
+    parts.data = _frame(trained, splits)
+    _tell_example(trained)
+    _tell_served(trained, splits)
+
+
+def _tell_example(trained: _Trained) -> None:
+    """Add `data.example`: one training row token by token, for people to look at."""
+    parts = trained.parts
     if parts.data is None or parts.data.is_empty():
         return
     rows = parts.data.filter(split="train").head(LOOKED_AT).to_dicts()
@@ -97,13 +98,13 @@ def _tell_example(parts: RunParts) -> None:
         parts.add(fact.name, fact.value, fact.where)
 
 
-def _tell_served(parts: RunParts, splits: Mapping[str, str]) -> None:
+def _tell_served(trained: _Trained, splits: Mapping[str, str]) -> None:
     """Add `template.served`: where the GGUF's template renders other tokens than training's.
 
     The value lists, per conversation that differs, `kind`, `conversation`, `token`, `training`,
     `serving` and `of_space`; it is empty if all renderings are equal.
     """
-    trained = _Trained(parts)
+    parts = trained.parts
     gguf = next(iter(parts.facts.get("gguf.chat_template", ())), None)
     if gguf is None or not isinstance(gguf.value, str) or trained.template is None:
         return
@@ -494,14 +495,13 @@ SCHEMA: dict[str, str] = {
 }  # fmt: skip
 
 
-def _frame(parts: RunParts, splits: Mapping[str, str]) -> pl.DataFrame:
+def _frame(trained: _Trained, splits: Mapping[str, str]) -> pl.DataFrame:
     """Return the frame `Run.data` of all sampled rows."""
     import polars as pl
 
-    trained = _Trained(parts)
     rows: list[dict[str, Any]] = []
     for path, split in splits.items():
-        records = parts.records.get(path, ())
+        records = trained.parts.records.get(path, ())
         chosen = _chosen(records)
         derived = [_row(trained, split, path, r, r.line in chosen) for r in records]
         _tokenise(trained, [row for row in derived if row["line"] in chosen])
@@ -679,7 +679,8 @@ def _tokenise(trained: _Trained, rows: Sequence[dict[str, Any]]) -> None:
     texts = [row for row in rows if row["rendered"] is not None]
     if texts and trained.tokenizer is not None:
         tokenizer = trained.tokenizer
-        encoded = tokenizer.encode_batch([r["rendered"] for r in texts], add_special_tokens=False)
+        rendered = [row["rendered"] for row in texts]
+        encoded = tokenizer.encode_batch_fast(rendered, add_special_tokens=False)
         widths = {s: len(tokenizer.encode(s, add_special_tokens=False).ids) for s in _stops(texts)}
         for row, encoding in zip(texts, encoded, strict=True):
             row["n_tokens"] = len(encoding.ids)
@@ -781,17 +782,17 @@ LONG_SIDE = 2048  # pixels; above it a Qwen2-VL image takes more than 5,000 toke
 
 def _count_images(parts: RunParts) -> None:
     """Add `data.images`: of the pictures that rows name, how many are read, not RGB, large."""
+    read = (".png", ".jpg", ".jpeg")
+    pictures = [s for s in parts.sources if s.name.lower().endswith(read)]
     wanted = set()
-    for records in parts.records.values():
+    for records in parts.records.values() if pictures else ():
         for record in records[:2000]:
             wanted |= {
                 name.replace("\\", "/").rpartition("/")[2]
                 for name in understand(record.value).images
             }
     wanted -= {"", "data:"}
-    read = (".png", ".jpg", ".jpeg")
-    named = [s for s in parts.sources if s.name in wanted and s.name.lower().endswith(read)]
-    found = named[:MAX_IMAGES]
+    found = [s for s in pictures if s.name in wanted][:MAX_IMAGES]
     if not found:
         return
     counts: Counter[str] = Counter()

@@ -9,6 +9,8 @@ from typing import Any
 
 MAX_TURNS = 2000  # turns of one conversation that are looked at
 IMAGE_MARK = "<image>"
+IMAGE_KEYS = ("images", "image", "image_path", "img")
+EXTRAS = ("reasoning_content", "name", "tool_call_id", "weight")
 
 # Roles as public data sets and converters write them (axolotl's and LLaMA-Factory's mappings).
 ROLES = {
@@ -61,7 +63,7 @@ class Example:
 
 def understand(row: Any) -> Example:
     """Return the row as an example; layout `unknown` if nothing fits, never raises."""
-    if not isinstance(row, Mapping):
+    if not isinstance(row, dict):
         return Example("unknown", problems=("not-an-object",))
     if "input_ids" in row:
         return Example("pretokenised")
@@ -70,7 +72,7 @@ def understand(row: Any) -> Example:
             return _preference(row, chosen, rejected)
     for key in CONVERSATION_KEYS:
         turns = row.get(key)
-        if isinstance(turns, list) and (not turns or isinstance(turns[0], Mapping)):
+        if isinstance(turns, list) and (not turns or isinstance(turns[0], dict)):
             return _conversation(row, key, turns)
     for prompt, response in PAIRS:
         if prompt in row and response in row:
@@ -105,12 +107,12 @@ def _text(row: Mapping[str, Any]) -> Example:
 
 def _conversation(row: Mapping[str, Any], key: str, turns: Sequence[Any]) -> Example:
     messages, problems = _messages(turns)
-    sharegpt = any(isinstance(t, Mapping) and "from" in t for t in turns[:3])
+    sharegpt = any(isinstance(t, dict) and "from" in t for t in turns[:3])
     system = row.get("system")
     if isinstance(system, str) and system and not (messages and messages[0]["role"] == "system"):
         messages.insert(0, {"role": "system", "content": system})
     images = _images(row, turns)
-    marks = sum(str(m["content"]).count(IMAGE_MARK) for m in messages)
+    marks = sum([m["content"].count(IMAGE_MARK) for m in messages])
     layout = "multimodal" if images or marks else "sharegpt" if sharegpt else "messages"
     prompt, response = split_messages(messages)
     found = dict.fromkeys([*problems, *_order_problems(messages, bool(response))])
@@ -132,24 +134,25 @@ def _messages(turns: Sequence[Any]) -> tuple[list[dict[str, Any]], list[str]]:
     messages: list[dict[str, Any]] = []
     problems: list[str] = []
     for turn in turns[:MAX_TURNS]:
-        if not isinstance(turn, Mapping):
+        if not isinstance(turn, dict):
             problems.append("wrong-type")
             continue
         named = turn.get("role", turn.get("from"))
         content = turn.get("content", turn.get("value", turn.get("text")))
+        text = _flat(content)
         role = ROLES.get(str(named).lower())
         if role is None:
             problems.append("missing-role" if named is None else "unknown-role")
             role = str(named)
         calls = turn.get("tool_calls") or turn.get("function_call")
-        if not calls and not _flat(content).strip():
+        if not calls and (not text or text.isspace()):
             problems.append("empty-response" if role == "assistant" else "empty-turn")
         if not calls and content is None:
             problems.append("null-text")
-        message: dict[str, Any] = {"role": role, "content": _flat(content)}
+        message: dict[str, Any] = {"role": role, "content": text}
         if calls:
             message["tool_calls"] = calls if isinstance(calls, list) else [calls]
-        for extra in ("reasoning_content", "name", "tool_call_id", "weight"):
+        for extra in EXTRAS:
             if turn.get(extra) is not None:
                 message[extra] = turn[extra]
         messages.append(message)
@@ -162,13 +165,13 @@ def _flat(content: Any) -> str:
         return content
     if isinstance(content, list):
         return "".join(_part(part) for part in content[:MAX_TURNS])
-    if isinstance(content, Mapping):
+    if isinstance(content, dict):
         return _part(content)
     return "" if content is None else str(content)
 
 
 def _part(part: Any) -> str:
-    if isinstance(part, Mapping):
+    if isinstance(part, dict):
         if str(part.get("type", "")).startswith(("image", "input_image")):
             return IMAGE_MARK
         text = part.get("text", part.get("content"))
@@ -179,21 +182,21 @@ def _part(part: Any) -> str:
 def _images(row: Mapping[str, Any], turns: Sequence[Any]) -> tuple[str, ...]:
     """Return the images a row refers to: paths, addresses, or "data:" for embedded ones."""
     found: list[str] = []
-    for key in ("images", "image", "image_path", "img"):
-        value = row.get(key)
+    for key in (k for k in IMAGE_KEYS if k in row):
+        value = row[key]
         items = value if isinstance(value, list) else [value]
         found += [_image(item) for item in items[:50] if item is not None]
-    for turn in turns[:MAX_TURNS]:
-        content = turn.get("content") if isinstance(turn, Mapping) else None
+    contents = [turn.get("content") for turn in turns[:MAX_TURNS] if isinstance(turn, dict)]
+    for content in contents:
         for part in content[:MAX_TURNS] if isinstance(content, list) else ():
-            if isinstance(part, Mapping) and "image" in str(part.get("type", "")):
+            if isinstance(part, dict) and "image" in str(part.get("type", "")):
                 inner = part.get("image_url", part.get("image", part.get("url", "")))
                 found.append(_image(inner))
     return tuple(found[:50])
 
 
 def _image(value: Any) -> str:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         value = value.get("url") or value.get("path") or ("data:" if value.get("bytes") else "")
     if not isinstance(value, str):
         return "data:"
@@ -289,7 +292,7 @@ def _message_pair(row: Mapping[str, Any], keys: tuple[str, str]) -> Example:
         value = row[key]
         turns = value if isinstance(value, list) else [{"role": role, "content": value}]
         parsed, wrong = _messages(
-            [t if isinstance(t, Mapping) else {"role": role, "content": t} for t in turns]
+            [t if isinstance(t, dict) else {"role": role, "content": t} for t in turns]
         )
         messages += parsed
         problems += wrong
@@ -304,7 +307,7 @@ def _message_pair(row: Mapping[str, Any], keys: tuple[str, str]) -> Example:
 
 def _preference(row: Mapping[str, Any], chosen_key: str, rejected_key: str) -> Example:
     prompt_value = row.get("prompt", row.get("question", row.get("instruction", row.get("input"))))
-    if isinstance(prompt_value, Mapping):
+    if isinstance(prompt_value, dict):
         prompt_value = prompt_value.get("messages")
     before, problems = _as_messages(prompt_value, "user")
     chosen, wrong = _as_messages(row[chosen_key], "assistant")
@@ -331,4 +334,4 @@ def _as_messages(value: Any, role: str) -> tuple[list[dict[str, Any]], list[str]
     if value is None:
         return [], []
     turns = value if isinstance(value, list) else [value]
-    return _messages([t if isinstance(t, Mapping) else {"role": role, "content": t} for t in turns])
+    return _messages([t if isinstance(t, dict) else {"role": role, "content": t} for t in turns])

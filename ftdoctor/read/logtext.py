@@ -143,20 +143,21 @@ def _split(block: bytes, line: int) -> Iterator[tuple[int, bytes]]:
             continue
         parts = [part for part in physical.split(b"\r") if part and not part.isspace()]
         forms = [b"", *map(_form_of_bar, parts), b""]
-        for index, part in enumerate(parts):
-            # Of a bar drawn again and again, the first tells of the row before, the last how far
-            # it came.
-            if not forms[index + 1] or not forms[index] == forms[index + 1] == forms[index + 2]:
+        # Of a bar drawn again and again, the first tells of the row before, the last how far it
+        # came.
+        for part, before, form, after in zip(parts, forms, forms[1:], forms[2:], strict=False):
+            if not form or form != before or form != after:
                 yield number, part
 
 
 def _form_of_bar(part: bytes) -> bytes:
     """Return what the redraws of one progress bar share, b"" for all else and bars with metrics."""
     end = part.find(b"%|")
-    if end < 0 or b"=" in part or b"oss" in part or b"." in part[:end]:
+    if end < 0 or b"=" in part or b"oss" in part or part.find(b".", 0, end) >= 0:
         return b""
-    total = part[end : part.find(b" [", end)]
-    return part[:end].translate(None, _COUNTS) + total[total.rfind(b"/") :]
+    stop = part.find(b" [", end)
+    total = part.rfind(b"/", end, stop)
+    return part[:end].translate(None, _COUNTS) + part[total if total >= 0 else stop - 1 : stop]
 
 
 def candidates(

@@ -32,7 +32,7 @@ STATE = {
 # Modules that ftdoctor itself imports, and names that Python imports on its own.
 MODULES = (
     "sitecustomize", "usercustomize", "polars", "numpy", "transformers", "yaml", "json", "re2",
-    "jinja2", "matplotlib", "ftdoctor_signatures", "conftest", "setup", "datasketch", "tokenizers",
+    "jinja2", "matplotlib", "ftdoctor_signatures", "conftest", "setup", "tokenizers",
     "evil_module", "modeling_evil", "tokenization_evil", "configuration_evil", "train", "signal",
 )  # fmt: skip
 TEMPLATES = (
