@@ -132,6 +132,8 @@ def moment(time: float | None, form: str = "%d %b %Y %H:%M UTC") -> str:
 
 def duration(seconds: float) -> str:
     """Return a length of time in the unit that a person would use."""
+    if seconds < 9.5:
+        return f"{seconds:.1f} seconds"
     if seconds < 90:
         return plural(round(seconds), "second")
     if seconds < 90 * 60:
