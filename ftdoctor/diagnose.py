@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -53,6 +54,7 @@ TIMELINE_ROWS = 12
 # Stages whose causes exist in some kinds of training only; other stages concern every run.
 STAGE_KINDS = {"preference": ("preference", "reward"), "reinforcement": ("rl",)}
 
+_WRITTEN_BY_HAND = (".py", ".ipynb", ".yaml", ".yml", ".toml", ".sh")
 # Stages whose faults may begin during training; others are wrong from the first step on.
 _LATE_STAGES = ("optimisation", "numerics", "evaluation", "preference", "reinforcement",
                 "infrastructure", "distributed")  # fmt: skip
@@ -302,12 +304,12 @@ def _verdict(
             action="Diagnose again with a higher --timeout or --max-memory, or a part of the run.",
         )
     if unread := _unread(run):
-        more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
+        many = "1 file" if len(unread) == 1 else f"{len(unread)} files"
         curve = "" if _trained_visibly(run) else " No training curve was readable."
         return Verdict(
             "healthy",
-            f"No known failure found in what could be read: {unread[0].path}{more} could not be "
-            f"read whole, and {unchecked} of {len(findings)} checks could not be made.",
+            f"No known failure found in what could be read; {many} could not be read whole, and "
+            f"{unchecked} of {len(findings)} checks could not be made.",
             lead="Not whole: "
             + "; ".join(f"{a.path} ({a.reason})" for a in unread[:3])
             + f".{curve}",
@@ -324,7 +326,7 @@ def _verdict(
         "healthy",
         f"No known failure found; {unchecked} checks could not be made.",
         lead=f"{checked} checks were made; the likeliest cause stays below "
-        f"{max([0.05, *(c.probability for c in causes)]):.0%}.",
+        f"{math.floor(max([0.04, *(c.probability for c in causes)]) * 100) + 1}%.",
     )
 
 
@@ -375,7 +377,9 @@ def _verdict_of_cause(
     top = causes[0]
     clause = (top.verdict or top.title).rstrip(".")
     if top.span is not None and "step" not in clause and _inside(top.span.step, run):
-        clause = f"{clause}, from {top.span} on"
+        vague = (top.span.within or 0) * 2 > top.span.step
+        since = f"about step {top.span.step:,}" if vague else str(top.span)
+        clause = f"{clause}, from {since} on"
     if top.probability >= STATED:
         text = f"{clause[:1].upper()}{clause[1:]}."
     else:
@@ -415,7 +419,22 @@ def _inside(step: int, run: Run) -> bool:
 
 
 def _action(top: RankedCause, run: Run, findings: Sequence[Finding]) -> str:
-    return _restart(top, run, findings) + (top.setting_fix or first_sentence(top.fix))
+    place = "" if top.edit else _place(top, findings)
+    look = f" See `{place}`." if place else ""
+    return _restart(top, run, findings) + (top.setting_fix or first_sentence(top.fix)) + look
+
+
+def _place(top: RankedCause, findings: Sequence[Finding]) -> str:
+    """Return the line of code or configuration that speaks most for a cause, "" without one."""
+    weight = {w.symptom: w.decibans for w in top.weights if w.role in ("for", "risk")}
+    seen = [f for f in findings if weight.get(f.symptom, 0) > 0 and f.state is State.PRESENT]
+    places = (
+        str(fact.where)
+        for finding in sorted(seen, key=lambda f: -weight[f.symptom])
+        for fact in finding.facts
+        if fact.where.line is not None and fact.where.path.endswith(_WRITTEN_BY_HAND)
+    )
+    return next(places, "")
 
 
 def _restart(top: RankedCause, run: Run, findings: Sequence[Finding]) -> str:
@@ -490,7 +509,13 @@ def _timeline(
 ) -> tuple[Moment, ...]:
     """Return what happened in order: events, onsets of evidence, first and last logged step."""
     moments = [
-        Moment(row["step"], row["time"], _event(row["kind"], row["text"]), None, str(row["kind"]))
+        Moment(
+            row["step"],
+            row["time"],
+            _event(row["kind"], row["text"]),
+            Where(row["path"], line=row["line"]) if row["path"] else None,
+            str(row["kind"]),
+        )
         for row in run.events.iter_rows(named=True)
         if row["kind"] in ("resumed", "started", "finished", "killed", "traceback", "exit")
     ][-6:]
@@ -516,7 +541,12 @@ def _timeline(
 
 
 def _event(kind: str, text: str) -> str:
-    """Return an event in a line; a trainer's closing figures are told as what they mean."""
+    """Return an event in a line; a trainer's closing figures are told as what they mean.
+
+    Of a traceback the exception and the user's own frame stay: the reader puts them first.
+    """
+    if kind == "traceback":
+        return "\n".join(line[:160] for line in text.splitlines()[:3])
     return (
         "Training finished" if kind == "finished" and text.lstrip().startswith("{") else text[:160]
     )

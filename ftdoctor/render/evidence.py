@@ -12,6 +12,7 @@ from ftdoctor.model import (
     Diagnosis,
     Fact,
     Finding,
+    Moment,
     RankedCause,
     State,
     Unchecked,
@@ -286,6 +287,17 @@ def quotes_of(findings: Iterable[Finding]) -> list[Quote]:
             Quote("", words.last_lines(lines, QUOTES, QUOTE_WIDTH)),
         ]
     return list(dict.fromkeys(found))[:QUOTES]
+
+
+def with_frame(quote: Quote, timeline: Iterable[Moment]) -> Quote:
+    """Put the user's own frame above a quoted exception, if the timeline tells of it."""
+    for moment in timeline:
+        if moment.kind == "traceback" and moment.where and str(moment.where) == quote.place:
+            raised, *frame = moment.text.split("\n")
+            if frame and raised[:60] in quote.text and frame[0].strip() not in quote.text:
+                shown = words.last_lines("\n".join(frame), QUOTE_LINES, QUOTE_WIDTH)
+                return replace(quote, text=f"{shown}\n{quote.text}")
+    return quote
 
 
 def chain(d: Diagnosis) -> list[Link]:

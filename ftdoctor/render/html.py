@@ -18,6 +18,7 @@ from ftdoctor.model import ArtifactState, Curve, Diagnosis, Finding, RankedCause
 from ftdoctor.render import evidence, panels, plots
 from ftdoctor.render import text as words
 from ftdoctor.render.quotes import count_quotes, without_quotes
+from ftdoctor.schedule import INTENDED
 
 BUDGET = 300_000  # bytes of a page
 SIGNIFICANT = 4  # digits of plotted values in the embedded data
@@ -139,6 +140,7 @@ def environment(limit: int = 4000) -> Environment:
         moment=words.moment,
         plural=words.plural,
         listed=words.listed,
+        short_path=words.short_path,
     )
     made.tests["web"] = lambda link: bool(re.fullmatch(r"https://[^\s\"'<>`]+", str(link)))
     return made
@@ -237,6 +239,7 @@ def _draw(d: Diagnosis) -> Drawn:
     hero = made[0] if made and (top is None or plots.proves_by_curve(d, top)) else None
     telling = next((p for p in d.panels if top and not hero and panels.proves(d, p, top)), None)
     lines = [] if hero or telling else evidence.quotes_of(_telling(d, top))
+    lines = [evidence.with_frame(quote, d.timeline) for quote in lines]
     if not (hero or telling or lines) and made:
         hero = made[0]
     return Drawn(
@@ -323,7 +326,7 @@ def embedded(d: Diagnosis, cut: tuple[int, int] = WHOLE) -> Markup:
         d,
         causes=tuple(_abridged(c, whole=c in listed) for c in d.causes),
         advice=tuple(_abridged(c, whole=c in listed) for c in d.advice),
-        curves=tuple(_drawn_points(c) for c in d.curves if c.name != plots.INTENDED),
+        curves=tuple(_drawn_points(c) for c in d.curves if c.name != INTENDED),
         findings=tuple(_placed(f) for f in told if f.state is not State.UNOBSERVABLE),
         unchecked=(),
         panels=tuple(p for p in d.panels if p.kind != "tokens"),  # it is in the page as text

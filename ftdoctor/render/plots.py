@@ -47,7 +47,7 @@ TITLES = {
     "eval/loss": "evaluation loss",
     "grad_norm": "gradient norm",
     "learning_rate": "learning rate",
-    INTENDED: "as the schedule asks (wide, grey)",
+    INTENDED: "grey: as scheduled",
     "reward": "mean reward",
     "kl": "KL from the reference model",
     "entropy": "entropy of the policy",
@@ -350,7 +350,9 @@ def _panel(
     told_names = [_title(key_of(c)) for c in curves]
     if curves[0].name == INTENDED:
         told_names.reverse()
-    title = " and ".join(told_names) + (" (log scale)" if log else "")
+    title = (" (" if curves[0].name == INTENDED else " and ").join(told_names)
+    title += ")" if curves[0].name == INTENDED else ""
+    title += " (log scale)" if log else ""
     axes.set_title(title, loc="left", fontsize=10.5, color=INK, pad=5)
     if mark is not None:
         _draw_mark(axes, mark)

@@ -107,6 +107,13 @@ def size(count: int) -> str:
     return f"{amount:.3g} TB"
 
 
+def short_path(text: str) -> str:
+    """Return the last two parts of a long absolute path, other names as they are."""
+    parts = [part for part in re.split(r"[/\\]", text) if part]
+    whole = len(text) <= 40 or len(parts) < 3 or not re.match(r"[/~]|[A-Za-z]:[/\\]", text)
+    return text if whole else f"…/{'/'.join(parts[-2:])}"
+
+
 def plural(count: int, noun: str) -> str:
     """Return `1 file`, `1,204 lines`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
