@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from ftdoctor.limits import NEVER, READING_SHARE, Deadline
 from ftdoctor.model import (
     Artifact,
     ArtifactState,
+    Call,
     Curve,
     Diagnosis,
     Fact,
@@ -31,6 +33,7 @@ from ftdoctor.model import (
     Span,
     State,
     Status,
+    Symptom,
     Unchecked,
     Verdict,
     Where,
@@ -50,6 +53,11 @@ LISTED = 0.02  # causes below this are left out of the diagnosis
 TIMELINE_ROWS = 12
 # Stages whose causes exist in some kinds of training only; other stages concern every run.
 STAGE_KINDS = {"preference": ("preference", "reward"), "reinforcement": ("rl",)}
+
+_WRITTEN_BY_HAND = (".py", ".ipynb", ".yaml", ".yml", ".toml", ".sh")
+# Stages whose faults may begin during training; others are wrong from the first step on.
+_LATE_STAGES = ("optimisation", "numerics", "evaluation", "preference", "reinforcement",
+                "infrastructure", "distributed")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -137,7 +145,7 @@ def diagnose_run(run: Run, library: Library, deadline: Deadline = NEVER) -> Diag
     ranked = _beneath(tuple(r for r in ranked if r.probability >= LISTED), library)
     causes = tuple(r for r in ranked if r.severity is not Severity.LOW)
     advice = tuple(r for r in ranked if r.severity is Severity.LOW)
-    verdict = _verdict(causes, ranking, findings, run)
+    verdict = _verdict(causes, ranking, findings, run, library)
     return Diagnosis(
         run=summarise(run),
         verdict=verdict,
@@ -253,7 +261,11 @@ def _after(cause: RankedCause, effect: RankedCause) -> bool:
 
 
 def _verdict(
-    causes: Sequence[RankedCause], ranking: Ranking, findings: Sequence[Finding], run: Run
+    causes: Sequence[RankedCause],
+    ranking: Ranking,
+    findings: Sequence[Finding],
+    run: Run,
+    library: Library,
 ) -> Verdict:
     if causes and causes[0].probability >= POSSIBLE:
         return _verdict_of_cause(causes, findings, run)
@@ -267,7 +279,9 @@ def _verdict(
     unchecked = sum(f.state is State.UNOBSERVABLE for f in findings)
     checked = len(findings) - unchecked
     by_name = {f.symptom: f for f in findings}
-    open_ones = (*ranking.unexplained, *_told(findings))
+    open_ones = [
+        s for s in (*ranking.unexplained, *_told(findings)) if _is_failure(library.symptoms[s])
+    ]
     faults = [by_name[s] for s in open_ones if by_name[s].group == TROUBLE]
     if open_ones:
         strongest = (faults or [by_name[s] for s in open_ones])[0]
@@ -290,12 +304,12 @@ def _verdict(
             action="Diagnose again with a higher --timeout or --max-memory, or a part of the run.",
         )
     if unread := _unread(run):
-        more = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
+        many = "1 file" if len(unread) == 1 else f"{len(unread)} files"
         curve = "" if _trained_visibly(run) else " No training curve was readable."
         return Verdict(
             "healthy",
-            f"No known failure found in what could be read: {unread[0].path}{more} could not be "
-            f"read whole, and {unchecked} of {len(findings)} checks could not be made.",
+            f"No known failure found in what could be read; {many} could not be read whole, and "
+            f"{unchecked} of {len(findings)} checks could not be made.",
             lead="Not whole: "
             + "; ".join(f"{a.path} ({a.reason})" for a in unread[:3])
             + f".{curve}",
@@ -312,7 +326,7 @@ def _verdict(
         "healthy",
         f"No known failure found; {unchecked} checks could not be made.",
         lead=f"{checked} checks were made; the likeliest cause stays below "
-        f"{max([0.05, *(c.probability for c in causes)]):.0%}.",
+        f"{math.floor(max([0.04, *(c.probability for c in causes)]) * 100) + 1}%.",
     )
 
 
@@ -327,6 +341,25 @@ def _unread(run: Run) -> list[Artifact]:
         if artifact.state in (ArtifactState.DAMAGED, ArtifactState.PARTIAL)
         or (artifact.state is ArtifactState.SKIPPED and artifact.reason.startswith(NOT_OPENED))
     ]
+
+
+_SET_UP = ("config", "facts", "lora", "script")  # detectors of what somebody had chosen
+_OUTCOMES = ("progress.", "merge.", "summary.", "adapter.")  # facts that a run leaves behind
+
+
+def _is_failure(symptom: Symptom) -> bool:
+    """Say whether a symptom tells of what happened, not only of what somebody had chosen."""
+    return any(_tells_outcome(call) for call in _calls(symptom.call))
+
+
+def _tells_outcome(call: Call) -> bool:
+    chosen = call.detector.partition(".")[0] in _SET_UP
+    return not chosen or str(call.parameters.get("fact", "")).startswith(_OUTCOMES)
+
+
+def _calls(call: Call) -> list[Call]:
+    """Return the detector calls of a condition."""
+    return [call] if call.detector else [own for part in call.parts for own in _calls(part)]
 
 
 def _told(findings: Sequence[Finding]) -> list[str]:
@@ -344,7 +377,9 @@ def _verdict_of_cause(
     top = causes[0]
     clause = (top.verdict or top.title).rstrip(".")
     if top.span is not None and "step" not in clause and _inside(top.span.step, run):
-        clause = f"{clause}, from {top.span} on"
+        vague = (top.span.within or 0) * 2 > top.span.step
+        since = f"about step {top.span.step:,}" if vague else str(top.span)
+        clause = f"{clause}, from {since} on"
     if top.probability >= STATED:
         text = f"{clause[:1].upper()}{clause[1:]}."
     else:
@@ -356,7 +391,7 @@ def _verdict_of_cause(
         lead += f" A second fault is likely too: “{second.title}” ({_percent(second)})."
     elif top.probability < STATED and (sign := _strongest(top, findings)):
         lead += f" Strongest symptom: {sign.text.rstrip('.')}."
-    return Verdict("cause", text, lead=lead, action=_action(top, run))
+    return Verdict("cause", text, lead=lead, action=_action(top, run, findings))
 
 
 def _strongest(cause: RankedCause, findings: Sequence[Finding]) -> Finding | None:
@@ -383,19 +418,65 @@ def _inside(step: int, run: Run) -> bool:
     return curve is None or not len(curve) or int(curve.steps[0]) < step < int(curve.steps[-1])
 
 
-def _action(top: RankedCause, run: Run) -> str:
-    saved = _checkpoint_before(top, run)
-    restart = f"Restart from the checkpoint of step {saved:,}, after this change. " if saved else ""
-    return restart + (top.setting_fix or first_sentence(top.fix))
+def _action(top: RankedCause, run: Run, findings: Sequence[Finding]) -> str:
+    place = "" if top.edit else _place(top, findings)
+    look = f" See `{place}`." if place else ""
+    return _restart(top, run, findings) + (top.setting_fix or first_sentence(top.fix)) + look
 
 
-def _checkpoint_before(cause: RankedCause, run: Run) -> int | None:
-    """Return the last step before the onset of which the run has a checkpoint."""
-    fact = run.fact("checkpoint.steps")
-    if cause.span is None or cause.span.last_good is None or fact is None:
+def _place(top: RankedCause, findings: Sequence[Finding]) -> str:
+    """Return the line of code or configuration that speaks most for a cause, "" without one."""
+    weight = {w.symptom: w.decibans for w in top.weights if w.role in ("for", "risk")}
+    seen = [f for f in findings if weight.get(f.symptom, 0) > 0 and f.state is State.PRESENT]
+    places = (
+        str(fact.where)
+        for finding in sorted(seen, key=lambda f: -weight[f.symptom])
+        for fact in finding.facts
+        if fact.where.line is not None and fact.where.path.endswith(_WRITTEN_BY_HAND)
+    )
+    return next(places, "")
+
+
+def _restart(top: RankedCause, run: Run, findings: Sequence[Finding]) -> str:
+    """Say from where to go on, if a fault that began during training left checkpoints behind."""
+    saved = _checkpoint_before(top, run, findings)
+    if saved:
+        return f"Restart from the checkpoint of step {saved:,}, after this change. "
+    damaging = top.severity in (Severity.HIGH, Severity.CRITICAL) and top.stage in _LATE_STAGES
+    if not damaging or not _checkpoint_steps(run) or top.span is None or not top.span.within:
+        return ""
+    first = min(span.step for span in (top.span, *_onsets(top, findings)))
+    return (
+        f"Start again from the base model: no checkpoint is older than the damage of step "
+        f"{first:,}. "
+    )
+
+
+def _checkpoint_before(cause: RankedCause, run: Run, findings: Sequence[Finding]) -> int | None:
+    """Return the last checkpoint that is older than every onset of a cause's evidence.
+
+    None if the fault was there from the first step on, as it is with wrong data or templates.
+    """
+    if cause.span is None or cause.span.last_good is None or cause.stage not in _LATE_STAGES:
         return None
     good = min(cause.span.last_good, cause.span.step - 1)
-    return max((s for s in fact.value if isinstance(s, int) and 0 < s <= good), default=None)
+    good = min([good, *(span.step - 1 for span in _onsets(cause, findings))])
+    return max((s for s in _checkpoint_steps(run) if s <= good), default=None)
+
+
+def _checkpoint_steps(run: Run) -> list[int]:
+    fact = run.fact("checkpoint.steps")
+    return [s for s in fact.value if isinstance(s, int) and s > 0] if fact else []
+
+
+def _onsets(cause: RankedCause, findings: Sequence[Finding]) -> list[Span]:
+    """Return when what speaks for a cause began, as far as that is known."""
+    speaking = {w.symptom for w in cause.weights if w.role == "for" and w.decibans > 0}
+    return [
+        f.span
+        for f in findings
+        if f.symptom in speaking and f.state is State.PRESENT and f.span and f.span.within
+    ]
 
 
 def first_sentence(text: str) -> str:
@@ -428,7 +509,13 @@ def _timeline(
 ) -> tuple[Moment, ...]:
     """Return what happened in order: events, onsets of evidence, first and last logged step."""
     moments = [
-        Moment(row["step"], row["time"], _event(row["kind"], row["text"]), None, str(row["kind"]))
+        Moment(
+            row["step"],
+            row["time"],
+            _event(row["kind"], row["text"]),
+            Where(row["path"], line=row["line"]) if row["path"] else None,
+            str(row["kind"]),
+        )
         for row in run.events.iter_rows(named=True)
         if row["kind"] in ("resumed", "started", "finished", "killed", "traceback", "exit")
     ][-6:]
@@ -441,7 +528,7 @@ def _timeline(
             within = finding.span.within or 0
             told = finding.title + (f" (± {within:,} steps)" if within > 1 else "")
             moments.append(Moment(finding.span.step, finding.span.time, told, where, "onset"))
-    saved = _checkpoint_before(causes[0], run) if causes else None
+    saved = _checkpoint_before(causes[0], run, findings) if causes else None
     if saved:
         moments.append(Moment(saved, None, "Last checkpoint before the onset", None, "checkpoint"))
     loss = run.series("loss") or run.series("reward")
@@ -454,7 +541,12 @@ def _timeline(
 
 
 def _event(kind: str, text: str) -> str:
-    """Return an event in a line; a trainer's closing figures are told as what they mean."""
+    """Return an event in a line; a trainer's closing figures are told as what they mean.
+
+    Of a traceback the exception and the user's own frame stay: the reader puts them first.
+    """
+    if kind == "traceback":
+        return "\n".join(line[:160] for line in text.splitlines()[:3])
     return (
         "Training finished" if kind == "finished" and text.lstrip().startswith("{") else text[:160]
     )

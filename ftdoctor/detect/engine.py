@@ -106,7 +106,8 @@ class _Engine:
         answers = [self.ask(part) for part in call.parts]
         if call.op == "not":
             return _negate(answers[0])
-        return _combine(answers, all_of=call.op == "all")
+        plain = [part.op != "not" for part in call.parts]
+        return _combine(answers, all_of=call.op == "all", plain=plain)
 
     def detect(self, call: Call) -> Observation:
         key = json.dumps([call.detector, call.parameters], sort_keys=True, default=str)
@@ -136,8 +137,11 @@ def _negate(answer: Observation) -> Observation:
     )
 
 
-def _combine(answers: list[Observation], *, all_of: bool) -> Observation:
-    """Join answers: `all` is decided by one absence, `any` by one presence."""
+def _combine(answers: list[Observation], *, all_of: bool, plain: list[bool]) -> Observation:
+    """Join answers: `all` is decided by one absence, `any` by one presence.
+
+    What was asked for with `not` is told only if nothing `plain` can be.
+    """
     deciding = State.ABSENT if all_of else State.PRESENT
     decided = [a for a in answers if a.state is deciding]
     if decided and all_of:
@@ -147,9 +151,10 @@ def _combine(answers: list[Observation], *, all_of: bool) -> Observation:
         missing = tuple(dict.fromkeys(m for a in unknown for m in a.missing))
         return Observation(State.UNOBSERVABLE, unknown[0].text, missing=missing)
     telling = decided or answers
+    said = [a for a, asked in zip(answers, plain, strict=True) if asked and a in telling]
     return Observation(
         state=telling[0].state,
-        text="; ".join(dict.fromkeys(a.text for a in telling)),
+        text="; ".join(dict.fromkeys(a.text for a in said or telling)),
         facts=_joined(telling),
         curves=tuple(dict.fromkeys(c for a in telling for c in a.curves)),
         span=next((a.span for a in telling if a.span), None),

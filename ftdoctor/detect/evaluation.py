@@ -124,6 +124,9 @@ def rises(
         f"to {number(float(worst.values[-1]))} at step {worst.step(-1)}"
     )
     if 2 * len(hits) < len(found) or not hits:
+        if best == len(worst) - 1:
+            text = f"{worst.label} is lowest at the end, {number(float(worst.values[best]))} at "
+            return absent(f"{text}step {worst.step(best)}", worst.fact(best))
         return absent(f"{text}: within its noise", worst.fact(best))
     train = points(run, "loss")
     curves = [worst.curve]

@@ -50,7 +50,7 @@ def files_missing(
         gone = [file for file in fact.value if file in any_of]
         if gone:
             return present(
-                f"{', '.join(gone)} missing beside the weights in `{fact.where.path}`", fact
+                f"{', '.join(gone)} missing beside the weights{_in(fact.where.path)}", fact
             )
     return absent(f"All of {', '.join(any_of)} lie beside the weights", *facts)
 
@@ -375,3 +375,7 @@ def base_differs(run: Run) -> Observation:
         return unobservable("Neither name is that of a known model", "adapter_config.json")
     text = f"The adapter was trained on {trained.value}, the script loads {used[0].value}"
     return present(text, used[0], trained)
+
+
+def _in(folder: str) -> str:
+    return "" if folder in ("", ".") else f" in `{folder}`"

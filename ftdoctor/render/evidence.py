@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ from ftdoctor.model import (
     Diagnosis,
     Fact,
     Finding,
+    Moment,
     RankedCause,
     State,
     Unchecked,
@@ -21,6 +23,9 @@ from ftdoctor.render import text as words
 
 ROWS = 8  # evidence rows of one sign in a card; the rest is summed up in one row
 UNSEEN_ROWS = 3
+OWN_TEST = re.compile(r"--observed ([\w-]+)")
+OWN = ("--observed",)  # the group of the checks that only a person can make
+NO_MESSAGE = "No such message in the console output"  # of `log.matches`, for each of its patterns
 SOURCES = 3
 NOISE = 0.5  # decibans; findings of less share one row
 CHAIN = 6
@@ -133,8 +138,7 @@ def rows(d: Diagnosis, cause: RankedCause) -> list[Row]:
         *_signed_rows(supporting(d, cause)),
         *_signed_rows(opposing(d, cause)),
         *_explained_rows(d, cause, explained),
-        *(_unseen_row(d, u) for u in sorted(cause.unseen, key=_reach)[:UNSEEN_ROWS]),
-        *_further_unseen(cause),
+        *_unseen_rows(d, cause),
     ]
 
 
@@ -170,7 +174,10 @@ def _signed_row(group: Sequence[Weighed]) -> Row:
     weight, finding = group[0]
     facts = [fact for _, found in group for fact in found.facts]
     sources, more = sources_of(facts)
-    row = _row_of(_sum(group), weight.role, told(finding))
+    text = told(finding)
+    if text == NO_MESSAGE and group[1:]:
+        text = f"None of {len(group)} messages that it would leave in the console output"
+    row = _row_of(_sum(group), weight.role, text)
     ruled_out = [f.title for _, f in group if f.state is State.ABSENT and f.title]
     return replace(row, sources=sources, more=more, ruled_out=tuple(dict.fromkeys(ruled_out)))
 
@@ -206,20 +213,45 @@ def _reach(unseen: Unseen) -> float:
 
 
 def _unseen_row(d: Diagnosis, unseen: Unseen) -> Row:
-    titles = {u.symptom: u.title for u in d.unchecked} | {f.symptom: f.title for f in d.findings}
-    title = titles.get(unseen.symptom, unseen.symptom)
     weight = f"{words.signed(unseen.if_present)} or {words.signed(unseen.if_absent)}"
     need = words.listed(unseen.missing[:3], "or") if unseen.missing else ""
-    return Row("○", "not seen", "muted", title, weight, need=need)
+    return Row("○", "not seen", "muted", _title_of(d, unseen.symptom), weight, need=need)
 
 
-def _further_unseen(cause: RankedCause) -> list[Row]:
-    rest = len(cause.unseen) - UNSEEN_ROWS
-    if rest <= 0:
-        return []
-    return [
-        Row("○", "not seen", "muted", f"{words.plural(rest, 'further check')} of less weight", "")
-    ]
+def _title_of(d: Diagnosis, symptom: str) -> str:
+    titles = {u.symptom: u.title for u in d.unchecked} | {f.symptom: f.title for f in d.findings}
+    return titles.get(symptom, symptom)
+
+
+def _unseen_rows(d: Diagnosis, cause: RankedCause) -> list[Row]:
+    """Return the most telling checks that files would allow, then those that need a person."""
+    own = [u for u in cause.unseen if own_tests(u.missing)]
+    files = sorted((u for u in cause.unseen if u not in own), key=_reach)
+    shown = UNSEEN_ROWS - bool(own)
+    found = [_unseen_row(d, u) for u in files[:shown]]
+    if own:
+        best = min(own, key=_reach)
+        flags = list(dict.fromkeys(flag for u in own for flag in own_tests(u.missing)))
+        text = f"What you have seen yourself: {_lower(_title_of(d, best.symptom))}"
+        text += f", and {len(own) - 1} more" if own[1:] else ""
+        need = f"to be told: `--observed {flags[0]}`" + "".join(f", `{f}`" for f in flags[1:4])
+        found.append(replace(_unseen_row(d, best), text=text, need=need))
+    rest = len(files) - shown
+    if rest > 0:
+        text = f"{words.plural(rest, 'further check')} of less weight"
+        found.append(Row("○", "not seen", "muted", text, ""))
+    return found
+
+
+def _all_own_tests(group: Sequence[Unchecked]) -> str:
+    told = dict.fromkeys(flag for item in group for flag in own_tests(item.missing))
+    return f"what you have seen yourself: `--observed` {words.listed(told, 'or')}" if told else ""
+
+
+def own_tests(missing: Sequence[str]) -> list[str]:
+    """Return what can be told of a symptom by `--observed`, if nothing else would show it."""
+    flags = [OWN_TEST.search(need) for need in missing]
+    return [flag[1] for flag in flags if flag] if flags and all(flags) else []
 
 
 def sources_of(facts: Sequence[Fact]) -> tuple[tuple[Source, ...], int]:
@@ -255,6 +287,17 @@ def quotes_of(findings: Iterable[Finding]) -> list[Quote]:
             Quote("", words.last_lines(lines, QUOTES, QUOTE_WIDTH)),
         ]
     return list(dict.fromkeys(found))[:QUOTES]
+
+
+def with_frame(quote: Quote, timeline: Iterable[Moment]) -> Quote:
+    """Put the user's own frame above a quoted exception, if the timeline tells of it."""
+    for moment in timeline:
+        if moment.kind == "traceback" and moment.where and str(moment.where) == quote.place:
+            raised, *frame = moment.text.split("\n")
+            if frame and raised[:60] in quote.text and frame[0].strip() not in quote.text:
+                shown = words.last_lines("\n".join(frame), QUOTE_LINES, QUOTE_WIDTH)
+                return replace(quote, text=f"{shown}\n{quote.text}")
+    return quote
 
 
 def chain(d: Diagnosis) -> list[Link]:
@@ -298,10 +341,10 @@ def gaps(unchecked: Sequence[Unchecked]) -> list[Gap]:
     """Group what could not be checked by the files that would allow it, most causes first."""
     groups: dict[tuple[str, ...], list[Unchecked]] = {}
     for item in sorted(unchecked, key=lambda u: (-len(u.causes), u.symptom)):
-        groups.setdefault(item.missing, []).append(item)
+        groups.setdefault(OWN if own_tests(item.missing) else item.missing, []).append(item)
     found = [
         Gap(
-            words.listed(missing[:4], "or") if missing else "",
+            _all_own_tests(group) if missing is OWN else words.listed(missing[:4], "or"),
             tuple(dict.fromkeys(u.title for u in group)),
             len({cause for u in group for cause in u.causes}),
         )

@@ -18,11 +18,13 @@ from ftdoctor.model import ArtifactState, Curve, Diagnosis, Finding, RankedCause
 from ftdoctor.render import evidence, panels, plots
 from ftdoctor.render import text as words
 from ftdoctor.render.quotes import count_quotes, without_quotes
+from ftdoctor.schedule import INTENDED
 
 BUDGET = 300_000  # bytes of a page
 SIGNIFICANT = 4  # digits of plotted values in the embedded data
-EMBEDDED_POINTS = 100
-CHECKS_LISTED = 8  # checks named per missing file; `--format json` names all
+EMBEDDED_POINTS = 40
+TELLING = 1.0  # decibans from which an absent finding stands in the embedded data
+CHECKS_LISTED = 3  # checks named per missing file; `--format json` names all
 FILES_OPEN, FILES_LISTED = 20, 150
 WHOLE = (20_000, 20_000)  # length of a text and number of items that no real diagnosis has
 UNLIKELY = 60
@@ -138,6 +140,7 @@ def environment(limit: int = 4000) -> Environment:
         moment=words.moment,
         plural=words.plural,
         listed=words.listed,
+        short_path=words.short_path,
     )
     made.tests["web"] = lambda link: bool(re.fullmatch(r"https://[^\s\"'<>`]+", str(link)))
     return made
@@ -148,13 +151,14 @@ def styles(*names: str) -> Markup:
     """Return our style sheets, one after the other."""
     read = (folder("reports").joinpath(name).read_text(encoding="utf-8") for name in names)
     text = re.sub(r"/\*.*?\*/", "", "\n".join(read), flags=re.S)
-    return Markup(re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r"\s+", " ", text)))
+    text = re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r"\s+", " ", text))
+    return Markup(re.sub(r": (?=[^{}]*[;}])", ":", text).replace(";}", "}"))
 
 
 def _light_palette() -> str:
     block = re.search(r":root\{(.*?)\}", str(styles("base.css")))
     assert block is not None  # base.css begins with it
-    return " ".join(re.findall(r"--[\w-]+: [^;]+;", block[1] + ";"))
+    return " ".join(re.findall(r"--[\w-]+:[^;]+;", block[1] + ";"))
 
 
 def _prose(text: str) -> Markup:
@@ -235,6 +239,7 @@ def _draw(d: Diagnosis) -> Drawn:
     hero = made[0] if made and (top is None or plots.proves_by_curve(d, top)) else None
     telling = next((p for p in d.panels if top and not hero and panels.proves(d, p, top)), None)
     lines = [] if hero or telling else evidence.quotes_of(_telling(d, top))
+    lines = [evidence.with_frame(quote, d.timeline) for quote in lines]
     if not (hero or telling or lines) and made:
         hero = made[0]
     return Drawn(
@@ -309,31 +314,28 @@ def _file_counts(d: Diagnosis) -> str:
 def embedded(d: Diagnosis, cut: tuple[int, int] = WHOLE) -> Markup:
     """Return the diagnosis as JSON that can stand in a script element; the codec decodes it.
 
-    It is abridged, or the checks that found nothing would be most of the page. Findings are the
-    present ones and those that weigh on a listed cause; of the others, `abridged` names the absent
-    or the unchecked, whichever are fewer, and counts both: every other symptom of the signatures
-    with this digest is of the other kind. Mechanism and fix of a cause stand in the page and in
-    the signatures. Curves have EMBEDDED_POINTS points; texts and lists have the lengths of `cut`.
+    It is abridged, or what was not found would be most of the page. Findings are the present ones
+    and those that weigh on a cause with a card; causes below that have no account; `abridged`
+    counts the rest, which `--format json` writes. Mechanism and fix stand in the page and in the
+    signatures. Curves have EMBEDDED_POINTS points; texts and lists have the lengths of `cut`.
     """
-    weighed = {w.symptom for c in (*d.causes, *d.advice) for w in c.weights}
+    listed = (*evidence.shown(d), *evidence.shown_advice(d))
+    weighed = {w.symptom for c in listed for w in c.weights if abs(w.decibans) >= TELLING}
     told = [f for f in d.findings if f.state is State.PRESENT or f.symptom in weighed]
-    absent = [f.symptom for f in d.findings if f.state is State.ABSENT and f.symptom not in weighed]
-    unchecked = [u.symptom for u in d.unchecked]
     kept = replace(
         d,
-        causes=tuple(_without_prose(c) for c in d.causes),
-        advice=tuple(_without_prose(c) for c in d.advice),
-        curves=tuple(_drawn_points(c) for c in d.curves),
-        findings=tuple(f for f in told if f.state is not State.UNOBSERVABLE),
+        causes=tuple(_abridged(c, whole=c in listed) for c in d.causes),
+        advice=tuple(_abridged(c, whole=c in listed) for c in d.advice),
+        curves=tuple(_drawn_points(c) for c in d.curves if c.name != INTENDED),
+        findings=tuple(_placed(f) for f in told if f.state is not State.UNOBSERVABLE),
         unchecked=(),
         panels=tuple(p for p in d.panels if p.kind != "tokens"),  # it is in the page as text
-        artifacts=tuple(replace(a, digest="", modified=None) for a in d.artifacts),
+        artifacts=tuple(replace(a, digest="", modified=None, taken="") for a in d.artifacts),
     )
     plain = encode(kept, sparse=True)
-    fewer = "absent" if len(absent) < len(unchecked) else "unchecked"
     plain["abridged"] = {
-        "counts": {"absent": len(absent), "unchecked": len(unchecked)},
-        fewer: " ".join(absent if fewer == "absent" else unchecked),
+        "absent": sum(f.state is State.ABSENT and f.symptom not in weighed for f in d.findings),
+        "unchecked": len(d.unchecked),
     }
     data = json.dumps(
         _cut(plain, *cut),
@@ -347,8 +349,19 @@ def embedded(d: Diagnosis, cut: tuple[int, int] = WHOLE) -> Markup:
     return Markup(words.UNSAFE.sub(_json_escape, data.replace("<", "\\u003c")))
 
 
-def _without_prose(cause: RankedCause) -> RankedCause:
-    return replace(cause, mechanism="", fix="", next_check="", references=())
+def _abridged(cause: RankedCause, *, whole: bool) -> RankedCause:
+    less = replace(cause, mechanism="", fix="", next_check="", references=())
+    if not whole:
+        return replace(less, weights=(), unseen=())
+    telling = sorted(cause.unseen, key=lambda u: -abs(u.if_present))[: evidence.UNSEEN_ROWS]
+    return replace(less, unseen=tuple(telling))
+
+
+def _placed(finding: Finding) -> Finding:
+    """Return a finding as one that can be looked up: an absent one keeps its sentence only."""
+    if finding.state is State.PRESENT:
+        return replace(finding, facts=finding.facts[: evidence.SOURCES])
+    return replace(finding, facts=(), title="", curves=())
 
 
 def _json_escape(found: re.Match[str]) -> str:

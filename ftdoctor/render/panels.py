@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ftdoctor.model import Diagnosis, Panel, RankedCause
@@ -56,7 +56,10 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A panel ready for the page; `kind` chooses the template's block."""
+    """A panel ready for the page; `kind` chooses the template's block.
+
+    `key` explains the marks of tokens: what each means, in that mark.
+    """
 
     kind: str
     title: str
@@ -64,6 +67,7 @@ class View:
     bars: tuple[Bar, ...] = ()
     table: tuple[tuple[str, str], ...] = ()
     note: str = ""
+    key: tuple[Token, ...] = ()
 
 
 def view(panel: Panel) -> View:
@@ -97,9 +101,8 @@ def _tokens(panel: Panel) -> View:
         given = [*given[: TOKENS // 2], {"text": " … "}, *given[-TOKENS // 2 :]]
     tokens = tuple(_token(t) for t in given)
     used = {word for token in tokens for word in token.tone.split()}
-    marks = [mark for word, mark in _MARKS.items() if word in used]
-    key = words.listed(marks)
-    notes = [f"{key[:1].upper()}{key[1:]}." if marks else "", f"{'; '.join(filter(None, told))}."]
+    key = tuple(Token(mark, word) for word, mark in _MARKS.items() if word in used)
+    notes = [f"{'; '.join(filter(None, told))}."]
     why = words.one_line(str(panel.data.get("why") or ""), 160)
     if why:
         notes.append(f"Labels known by: {why}.")
@@ -113,16 +116,16 @@ def _tokens(panel: Panel) -> View:
     cut = panel.data.get("cut")
     if cut is not None:
         notes.append(f"The maximum length keeps {int(cut):,} tokens of it.")
-    return View("tokens", panel.title, tokens=tokens, note=" ".join(filter(None, notes)))
+    return View("tokens", panel.title, tokens, note=" ".join(filter(None, notes)), key=key)
 
 
 _MARKS = {
-    "trained": "solid underline: trained on",
-    "masked": "dotted: masked (label -100)",
+    "trained": "solid line: trained on",
+    "masked": "dotted line: masked (label -100)",
     "unknown": "no line: not known",
     "cut": "struck out: cut off",
-    "special": "bold: special token or turn marker",
-    "eos": "outlined: end of text",
+    "special": "grey box: special token or turn marker",
+    "eos": "green box: end of text",
 }
 
 
@@ -213,7 +216,25 @@ def cost_sentence(data: Mapping[str, Any]) -> str:
 
 
 def _cost(panel: Panel) -> View:
-    return replace(_plain(panel), note=cost_sentence(panel.data))
+    """Tell the figures in the units that a person would use."""
+    data = panel.data
+    rows = [("Time", words.duration(float(data["hours"]) * 3600))]
+    count = int(data.get("devices") or 1)
+    if count > 1:
+        rows += [("Devices", f"{count:,}")]
+        rows += [("Device time", words.duration(float(data["device_hours"]) * 3600))]
+    rows += [(name, f"{about}{int(data[key]):,}") for name, key, about in _COUNTS if data.get(key)]
+    if "cost" in data:
+        rows.append(("At your price", f"{float(data['cost']):,.2f}"))
+    if data.get("share_after_onset"):
+        late = f"{float(data['share_after_onset']):.0%}"
+        late += f", {float(data['cost_after_onset']):,.2f}" if "cost_after_onset" in data else ""
+        rows.append(("Of it after the fault began", late))
+    note = "" if "cost" in data else f"`{PRICE}` puts a price on it."
+    return View("table", panel.title, table=tuple(rows), note=note)
+
+
+_COUNTS = (("Tokens", "tokens", ""), ("Tokens", "tokens_estimated", "about "))
 
 
 def _plain(panel: Panel) -> View:

@@ -47,7 +47,7 @@ TITLES = {
     "eval/loss": "evaluation loss",
     "grad_norm": "gradient norm",
     "learning_rate": "learning rate",
-    INTENDED: "as the schedule asks (wide, grey)",
+    INTENDED: "grey: as scheduled",
     "reward": "mean reward",
     "kl": "KL from the reference model",
     "entropy": "entropy of the policy",
@@ -55,6 +55,7 @@ TITLES = {
 }
 MARKED = 24  # points of a curve up to which each gets a dot
 LARGEST_STEP = 1e15  # beyond it an axis cannot be computed in floats
+COARSE = 30  # points of a line from which it is written in half points
 LOG_SCALED = ("grad_norm",)
 _FRACTION = re.compile(r"(?<![\w#.])-?\d+\.\d{2,}")
 
@@ -71,8 +72,8 @@ class Size:
     wrap: int
 
 
-WIDE = Size("wide", 7.0, 2.05, 1.35, 300, 38)
-NARROW = Size("narrow", 4.1, 1.9, 1.3, 120, 24)
+WIDE = Size("wide", 7.0, 2.05, 1.35, 200, 38)
+NARROW = Size("narrow", 4.1, 1.9, 1.3, 90, 24)
 _TOP, _BOTTOM, _GAP = 0.25, 0.48, 0.34  # inches: above the first panel, below the last, between
 
 
@@ -287,7 +288,7 @@ def _svg(
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    salt = f"{figures.key}-{size.name}"
+    salt = re.sub(r"\W", "-", f"{figures.key}-{size.name[0]}")
     settings: dict[str, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": salt,
@@ -305,7 +306,7 @@ def _svg(
         _fill(figure, figures, curves, mark, size)
         written = io.StringIO()
         figure.savefig(written, format="svg", metadata={"Date": None}, transparent=True)
-    return _themed(written.getvalue(), size, label)
+    return _themed(written.getvalue(), size, label, salt)
 
 
 def _height(figures: Figures, size: Size) -> float:
@@ -349,7 +350,9 @@ def _panel(
     told_names = [_title(key_of(c)) for c in curves]
     if curves[0].name == INTENDED:
         told_names.reverse()
-    title = " and ".join(told_names) + (" (log scale)" if log else "")
+    title = (" (" if curves[0].name == INTENDED else " and ").join(told_names)
+    title += ")" if curves[0].name == INTENDED else ""
+    title += " (log scale)" if log else ""
     axes.set_title(title, loc="left", fontsize=10.5, color=INK, pad=5)
     if mark is not None:
         _draw_mark(axes, mark)
@@ -651,17 +654,19 @@ def _shortened(path: str) -> str:
         return path
     written = ""
     x = y = 0
+    # Half a point is less than a line's width; only long lines are worth the loss.
+    unit = 5 if path.count("L") > COARSE else 1
     for command, right, down in re.findall(r"([MLz])(?: (-?[\d.]+) (-?[\d.]+))?", path):
         if command == "z":
             written += "z"
             continue
-        to_x, to_y = round(float(right) * 10), round(float(down) * 10)
+        to_x, to_y = (round(float(part) * 10 / unit) * unit for part in (right, down))
         if command == "M":
             written += f"M{to_x / 10:g} {to_y / 10:g}l"
         else:
             written += f"{_tenth(to_x - x)}{_tenth(to_y - y)}"
         x, y = to_x, to_y
-    return re.sub(r"l(?=[Mz]|$)", "", written.replace("l ", "l"))
+    return re.sub(r"( 0 0)+(?=[Mz]|$)|l(?=[Mz]|$)", "", written.replace("l ", "l"))
 
 
 def _tenth(count: int) -> str:
@@ -686,6 +691,30 @@ def _styled_once(body: str) -> str:
     return body
 
 
+USUAL_TEXT = "font-size:9.5px;fill:var(--muted)"  # of the numbers on the axes; set once
+
+
+def _text_tag(tag: re.Match[str]) -> str:
+    """Return a text's tag without what it inherits."""
+    rest = [part for part in tag[1].split(";") if part not in USUAL_TEXT.split(";")]
+    anchor = [part.partition(":")[2] for part in rest if part.startswith("text-anchor")]
+    style = ";".join(part for part in rest if not part.startswith("text-anchor"))
+    found = "<text" + "".join(f' text-anchor="{word}"' for word in anchor)
+    return f'{found} style="{style}"' if style else found
+
+
+def _merged(body: str) -> str:
+    """Join the grid lines, which are drawn alike, into one path behind everything else."""
+    line = re.compile(r'<path d="([^"]*)" style="(fill:none;stroke:var\(--rule\);[^"]*)"/>')
+    found = line.findall(body)
+    if len({style for _, style in found}) != 1:
+        return body
+    joined = "".join(path for path, _ in found)
+    grid = f'<path d="{joined}" style="{found[0][1]}"/>'
+    body = _unwrapped(line.sub("", body))
+    return re.sub(r"^<svg[^>]*>", lambda head: head[0] + grid, body, count=1)
+
+
 def _unwrapped(body: str) -> str:
     """Take out groups that hold nothing, and groups of one element that say nothing."""
     while True:
@@ -697,7 +726,7 @@ def _unwrapped(body: str) -> str:
         body = less
 
 
-def _themed(svg: str, size: Size, label: str) -> str:
+def _themed(svg: str, size: Size, label: str, salt: str) -> str:
     """Cut what belongs to a file of its own, shorten numbers, and put variables for colours."""
     from markupsafe import escape
 
@@ -719,10 +748,13 @@ def _themed(svg: str, size: Size, label: str) -> str:
     body = re.sub(r' d="(M [^"]*)"', lambda d: f' d="{_shortened(d[1])}"', body)
     body = re.sub(r' style="[^"]*"', _plain_style, body)
     body = body.replace(";text-anchor:start", "").replace(";stroke-dashoffset:0", "")
-    body = _unwrapped(_styled_once(body))
+    body = _merged(_unwrapped(_styled_once(body)))
+    body = re.sub(r'<text style="([^"]*)"', _text_tag, body)
+    for index, name in enumerate(dict.fromkeys(re.findall(r' id="([^"]+)"', body))):
+        body = re.sub(rf'(?<=["#]){name}(?=[")])', f"{salt}{index}", body)
     box = re.search(r'viewBox="([^"]+)"', body)
     assert box is not None  # matplotlib always writes one
     head = f'<svg class="plot {size.name}" role="img" aria-label="{escape(label)}"'
-    head += f' viewBox="{box[1]}" xmlns="http://www.w3.org/2000/svg"'
+    head += f' viewBox="{box[1]}" style="{USUAL_TEXT}" xmlns="http://www.w3.org/2000/svg"'
     head += ' xmlns:xlink="http://www.w3.org/1999/xlink">'
     return re.sub(r"^<svg[^>]*>", lambda _: head, body, count=1).strip()

@@ -107,6 +107,13 @@ def size(count: int) -> str:
     return f"{amount:.3g} TB"
 
 
+def short_path(text: str) -> str:
+    """Return the last two parts of a long absolute path, other names as they are."""
+    parts = [part for part in re.split(r"[/\\]", text) if part]
+    whole = len(text) <= 40 or len(parts) < 3 or not re.match(r"[/~]|[A-Za-z]:[/\\]", text)
+    return text if whole else f"…/{'/'.join(parts[-2:])}"
+
+
 def plural(count: int, noun: str) -> str:
     """Return `1 file`, `1,204 lines`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
@@ -132,6 +139,8 @@ def moment(time: float | None, form: str = "%d %b %Y %H:%M UTC") -> str:
 
 def duration(seconds: float) -> str:
     """Return a length of time in the unit that a person would use."""
+    if seconds < 9.5:
+        return f"{seconds:.1f} seconds"
     if seconds < 90:
         return plural(round(seconds), "second")
     if seconds < 90 * 60:
