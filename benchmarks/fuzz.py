@@ -202,7 +202,7 @@ def read_alone(seed: Seed, data: bytes, outcome: Outcome, how: str) -> None:
         name = f"{seed.kind}: {type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
         outcome.fail(name, {**about, "message": str(error)[:200]})
     outcome.tried += 1
-    outcome.damages.update(how.split(" ")[0].split("+"))
+    outcome.damages.update(how.split(" ", maxsplit=1)[0].split("+"))
     outcome.slowest = max(outcome.slowest, time.perf_counter() - start)
 
 

@@ -224,7 +224,9 @@ def write_adapter(folder: Path, layers: int, rank: int, width: int) -> None:
     for layer in range(layers):
         for module in ("q_proj", "k_proj", "v_proj", "o_proj"):
             for side, shape, size in (("A", [rank, width], 0.02), ("B", [width, rank], 0.004)):
-                name = f"base_model.model.model.layers.{layer}.self_attn.{module}.lora_{side}.weight"
+                name = (
+                    f"base_model.model.model.layers.{layer}.self_attn.{module}.lora_{side}.weight"
+                )
                 data = chance.normal(0, size, shape).astype("<f4").tobytes()
                 header[name] = {"dtype": "F32", "shape": shape,
                                 "data_offsets": [at, at + len(data)]}  # fmt: skip

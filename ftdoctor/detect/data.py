@@ -7,7 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ftdoctor.detect import absent, detector, nearcopies, present, unobservable
 from ftdoctor.detect.log import has_text, log_of
