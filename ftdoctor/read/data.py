@@ -38,7 +38,7 @@ _GENERATED_KEYS = frozenset(
 )
 _GENERATION_NAME = re.compile(
     r"(?:^|[_.-])(?:predict|generations|completions|(?:model_|eval_|test_)?outputs|responses|inference)"
-    r"|^(?:answers|replies|generated)(?:[_.-]|$)"
+    r"|^(?:(?:model_|test_)?(?:answers|replies)|generated)\."
 )
 _PYTHON_ROW = re.compile(
     r"^\s*\{'(?:messages|conversations|instruction|prompt|text|input|question)'"

@@ -12,7 +12,7 @@ from ftdoctor.read.reading import MetricRow, Reading
 from ftdoctor.read.rows import WATCHED
 from ftdoctor.read.source import Source, decode
 
-ROW_LIMIT = 1_000_000
+ROW_LIMIT = 1_000_000  # rows of one history
 STEPS, EPOCHS = ("global_step", "step", "steps", "iteration", "iter"), ("epoch", "epochs")
 
 
