@@ -6,6 +6,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from ftdoctor.model import ArtifactState, Fact, Where
+from ftdoctor.read.arrow_stream import MAGIC, index_problem, whole_messages
 from ftdoctor.read.data import SAMPLE, Census, Row
 from ftdoctor.read.reading import Reading, Record
 from ftdoctor.read.source import Source
@@ -57,12 +58,15 @@ def _frame(source: Source) -> tuple[pl.DataFrame | None, str]:
     import polars as pl
 
     data = source.data(LIMIT)
+    file = data.startswith(MAGIC)
+    end, problem = (len(data), index_problem(data)) if file else whole_messages(data)
     try:
-        if data.startswith(b"ARROW1"):
-            return pl.read_ipc(io.BytesIO(data)), ""
-        return pl.read_ipc_stream(io.BytesIO(data)), ""
+        if file:
+            return (None, problem) if problem else (pl.read_ipc(io.BytesIO(data)), "")
+        return pl.read_ipc_stream(io.BytesIO(data[:end])), problem
     except Exception as error:
-        return None, f"is no whole Arrow stream: {' '.join(str(error).split())[:160]}"
+        said = problem or " ".join(str(error).split())[:160]
+        return None, f"is no whole Arrow stream: {said}"
 
 
 def supervised(frame: pl.DataFrame) -> dict[str, Any]:

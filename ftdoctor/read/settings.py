@@ -68,13 +68,19 @@ def read_settings(source: Source) -> Reading:
 
 
 def _cut_number(text: str) -> int:
-    """Return the last line if the file ends there in what may be half a number, else 0.
+    """Return the last line if the file ends there in half a number, else 0.
 
-    `0.00` may have been `0.0002`, and `2e-0` `2e-05`; other numbers are taken as they are, since
-    many files written by hand end without a newline.
+    Many files written by hand end without a newline, in `seed: 0` or `weight_decay: 0.0`, so only
+    what nobody writes is half a number: `0.`, `2e-`, `2e-0`, `0.00`, and a learning rate of zero.
     """
-    half = re.search(r"[:=]\s*[-+]?(?:0|0?\.0*|0+|[\d.]+[eE][-+]?0?)$", text)
+    half = _HALF_NUMBER.search(text)
     return text.count("\n") + 1 if half else 0
+
+
+_HALF_NUMBER = re.compile(
+    r"[:=]\s*[-+]?(?:\d*\.|0?\.00+|[\d.]+[eE](?:[-+]0?)?)$"
+    r"|(?i:\b(?:learning_rate|lr)[\"']?\s*[:=]\s*0(?:\.0*)?)$"
+)
 
 
 def dialect_of(entries: Iterable[Entry], path: str) -> tuple[str, int]:

@@ -102,6 +102,23 @@ def test_damage_names_the_place(name: str, text: str, place: str) -> None:
     assert place in found.reason
 
 
+@pytest.mark.parametrize("end", ["seed: 0", "weight_decay: 0.0", "max_steps: 10", "lr_end: 1e-5"])
+def test_a_last_line_without_newline_counts(end: str) -> None:
+    found = read("config.yaml", f"epochs: 3\n{end}")
+    assert found.state is ArtifactState.READ
+    assert len(found.settings) == 2
+
+
+@pytest.mark.parametrize(
+    "end", ["lr: 0.", "lr: 2e-", "lr: 2e-0", "warmup_ratio: 0.00", "learning_rate: 0"]
+)
+def test_half_a_number_at_the_end_is_a_cut_and_no_setting(end: str) -> None:
+    found = read("config.yaml", f"epochs: 3\n{end}")
+    assert found.state is ArtifactState.PARTIAL
+    assert "line 2 ends inside a number" in found.reason
+    assert list(settings(found)) == ["epochs"]
+
+
 def test_json_lines_survive_nesting_and_strings_with_brackets() -> None:
     text = '{\n "a": {"b": "{x"},\n "list": [\n  {"p": 1},\n  {"p": 2}],\n "c": 3\n}'
     found = json_lines_of(text)
