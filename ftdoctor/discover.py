@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ftdoctor.choose import choose_run
 from ftdoctor.errors import UnreadableRunError
-from ftdoctor.kinds import Found, Peek, classify
+from ftdoctor.kinds import KINDS, Found, Peek, classify, looks_like_log
 from ftdoctor.model import Artifact, ArtifactState
 from ftdoctor.read.source import TEXT_LIMIT, Source, local_source, memory_source
 
@@ -95,6 +95,8 @@ def discover(path: str | Path, *, choose: str = "") -> Discovery:
         else:
             sources = [local_source(local.parent, local)]
     found = tuple(Found(source, classify(source)) for source in sources)
+    if not is_run(found):
+        found = tuple(_as_ticket(item) for item in found)
     if not is_run(found):
         raise UnreadableRunError(_not_a_run(text, found, skipped))
     choice = choose_run(found, choose)
@@ -223,12 +225,27 @@ TRAINING_WORDS = re.compile(
 CODE_KINDS = frozenset({"script", "notebook", "shell", "settings"})
 
 
+# What the Trainer writes into the card of a model that it trained.
+CARD_WORDS = re.compile(r"(?m)^#+ Training (?:hyperparameters|results|procedure)")
+TICKETS = (".md", ".txt", ".rst")
+
+
+def _as_ticket(item: Found) -> Found:
+    """Take prose that quotes a log for one, where there is nothing else: the text of a ticket."""
+    prose = item.source.name.lower().endswith(TICKETS)
+    if not prose or not looks_like_log(Peek(item.source)):
+        return item
+    return Found(item.source, next(kind for kind in KINDS if kind.id == "console"))
+
+
 def is_run(found: Iterable[Found]) -> bool:
     """Say whether any file alone is evidence of a run."""
     return any(_is_evidence(item) for item in found)
 
 
 def _is_evidence(item: Found) -> bool:
+    if item.kind is not None and item.kind.id == "model-card":
+        return bool(CARD_WORDS.search(Peek(item.source).text))
     if item.kind is None or not item.kind.evidence:
         return False
     if item.kind.id in CODE_KINDS:

@@ -264,3 +264,28 @@ def test_a_folder_with_only_a_log_can_be_named(tmp_path: Path) -> None:
     found = discover(tmp_path, choose="c")
     assert [source.path for source in found.sources] == ["c/nohup.out"]
     assert found.others == ("a",)
+
+
+def test_a_ticket_alone_is_read_as_a_log_and_prose_is_not(tmp_path: Path) -> None:
+    ticket = tmp_path / "issue.md"
+    ticket.write_text("Loading fails:\n\nTraceback (most recent call last):\nValueError: no\n")
+    assert [item.kind.id for item in discover(ticket).found if item.kind] == ["console"]
+    ticket.write_text("It does not work. What can I do?\n")
+    with pytest.raises(UnreadableRunError):
+        discover(ticket)
+
+
+def test_prose_beside_a_run_is_no_log(tmp_path: Path) -> None:
+    (tmp_path / "train.log").write_text("{'loss': 1.0, 'epoch': 1.0}\n")
+    (tmp_path / "notes.md").write_text("Traceback (most recent call last):\nValueError: no\n")
+    kinds = {item.source.path: item.kind.id for item in discover(tmp_path).found if item.kind}
+    assert kinds["notes.md"] != "console"
+
+
+def test_a_card_of_a_trained_model_is_evidence_and_any_readme_is_not(tmp_path: Path) -> None:
+    card = tmp_path / "README.md"
+    card.write_text("# output\n\n### Training results\n\n| Epoch | Validation Loss |\n")
+    assert discover(tmp_path).found
+    card.write_text("# A library\n\nIt trains models.\n")
+    with pytest.raises(UnreadableRunError):
+        discover(tmp_path)

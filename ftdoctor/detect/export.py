@@ -34,6 +34,18 @@ def format_of(template: str) -> tuple[str, str] | None:
     return None
 
 
+def _written_format(template: str) -> tuple[str, str] | None:
+    """Return the format of what a Jinja template writes, else of its source.
+
+    The marks of a turn may be put together from the role: `<|{{ message.role }}|>`.
+    """
+    from ftdoctor.read.template import Rendered, render
+
+    turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
+    shown = render(template, turns)
+    return (format_of(shown.text) if isinstance(shown, Rendered) else None) or format_of(template)
+
+
 # --- files beside weights ---------------------------------------------------------------------
 
 
@@ -138,6 +150,10 @@ def gguf_stop_token(run: Run, *, rescued: bool) -> Observation:
     eos = run.fact("gguf.eos_token")
     if model is None or template is None or eos is None:
         return unobservable("No GGUF with a template and an EOS token", GGUF)
+    unknown = run.fact("gguf.unk_token")
+    if unknown is not None and eos.value == unknown.value:
+        said = f"The GGUF's EOS is {eos.value}, the token for unknown text"
+        return (absent if rescued else present)(said, eos, unknown)
     format_found = format_of(str(template.value))
     if format_found is None or not format_found[1]:
         return unobservable("The template is of no known format", GGUF)
@@ -293,7 +309,7 @@ def modelfile_template_differs(run: Run) -> Observation:
         return unobservable("No Modelfile with a TEMPLATE", "Modelfile")
     if ours is None:
         return unobservable("The training template is not known", "tokenizer files or GGUF file")
-    left, right = format_of(str(ours.value)), format_of(str(theirs.value))
+    left, right = _written_format(str(ours.value)), format_of(str(theirs.value))
     if left is None or right is None:
         return unobservable("A template is of no known format", "tokenizer files")
     text = f"Training used {left[0]}, the Modelfile's TEMPLATE writes {right[0]}"

@@ -298,9 +298,12 @@ def matches(
     patterns: list[str],
     unless: list[str] | None = None,
     fatal: bool = False,
+    before_end: bool = False,
     at_least: int = 1,
 ) -> Observation:
     """Find lines in which one of the patterns occurs and none of `unless`.
+
+    With `before_end`, lines after the end of training do not count.
 
     With `fatal`, a line after which the same file shows training going on does not count: the
     error was handled, or belongs to an earlier start whose log was appended to.
@@ -312,6 +315,9 @@ def matches(
     if unless and found:
         excused = {id(t) for t in log.find(unless)}
         found = [t for t in found if id(t) not in excused]
+    if before_end:
+        ends = {f.where.path: f.where.line for f in run.facts.get("progress.finished", ())}
+        found = [t for t in found if not 0 < (ends.get(t.path) or 0) < t.line]
     survived = [t for t in found if fatal and log.survived(t)]
     if survived:
         found = [t for t in found if not log.survived(t)]

@@ -38,6 +38,10 @@ def eos_of(run: Run) -> str | None:
     return own.eos[0] if own else None
 
 
+# Settings of SFTConfig that came with TRL 0.18 (sft_config.py).
+SINCE_TRL_18 = ("packing_strategy", "completion_only_loss", "assistant_only_loss")
+
+
 def version_of(run: Run, package: str) -> tuple[int, ...] | None:
     """Return a package's version as numbers, or None if no file tells it."""
     fact = run.fact(f"environment.package.{package}")
@@ -73,6 +77,9 @@ def appender(run: Run, *, templated: bool) -> str | None:
         return name
     if name == "trl":
         version = version_of(run, "trl")
+        newer = next((run.setting(n) for n in SINCE_TRL_18 if run.setting(n) is not None), None)
+        if version is None and newer is not None:
+            return f"TRL 0.18 or later, which has `{newer.name}`"
         if version is None:
             return None
         return "" if version < (0, 16) else f"TRL {'.'.join(map(str, version))}"

@@ -52,6 +52,10 @@ TRAINER_OF_MODULE = {
     "trl": "trl",
     "transformers": "hf",
 }
+TRL_TRAINERS = frozenset({
+    "SFTTrainer", "DPOTrainer", "KTOTrainer", "ORPOTrainer", "CPOTrainer", "RewardTrainer",
+    "GRPOTrainer", "RLOOTrainer", "PPOTrainer", "OnlineDPOTrainer", "BCOTrainer", "GKDTrainer",
+})  # fmt: skip
 TRAINER_OF_KIND = {
     "trainer-log": "llama-factory",
     "tinker-checkpoints": "tinker",
@@ -230,6 +234,11 @@ def _trainer(parts: RunParts, items: Sequence[Item]) -> None:
         for fact in parts.facts.get("args.class", ())
         for module, trainer in TRAINER_OF_MODULE.items()
         if str(fact.value).lower().startswith(module)
+    ]
+    candidates += [
+        Fact("run.trainer", "trl", fact.where)
+        for fact in parts.facts.get("script.train.trainer", ())
+        if fact.value in TRL_TRAINERS
     ]
     candidates += [
         Fact("run.trainer", TRAINER_OF_DIALECT[fact.value], fact.where)
