@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from ftdoctor.cli_triage import (
     triage,
 )
 from ftdoctor.errors import FtdoctorError, SignatureError
+
+if TYPE_CHECKING:
+    from ftdoctor.limits import Deadline
 
 app = typer.Typer(
     name="ftdoctor",
@@ -55,6 +58,38 @@ SignaturesOption = Annotated[
 ChooseOption = Annotated[
     str, typer.Option("--run", metavar="NAME", help="Which run, if the place holds several.")
 ]
+LIMITS = "Limits"
+TimeoutOption = Annotated[
+    str,
+    typer.Option(
+        "--timeout",
+        metavar="TIME",
+        rich_help_panel=LIMITS,
+        help="After this the result is made of what was read until then.",
+    ),
+]
+MemoryOption = Annotated[
+    str,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        rich_help_panel=LIMITS,
+        help="A file that needs more is not read, and the result says so (Linux).",
+    ),
+]
+TIMEOUT, MAX_MEMORY = "300s", "2GiB"
+
+
+def _bounded(timeout: str, max_memory: str) -> Deadline:
+    """Limit the memory from now on and return the deadline."""
+    from ftdoctor.limits import LEAST_MEMORY, Deadline, limit_memory
+
+    deadline = Deadline.after(seconds_of(timeout))
+    memory = bytes_of(max_memory)
+    if memory < LEAST_MEMORY:
+        raise typer.BadParameter("400MiB is the least", param_hint="--max-memory")
+    limit_memory(memory)
+    return deadline
 
 
 def _added_file(name: str, text: str, metavar: str = "FILE") -> Any:
@@ -66,7 +101,6 @@ def _added_file(name: str, text: str, metavar: str = "FILE") -> Any:
 
 ADDED = "Evidence from outside the run"
 REPORT = "The report"
-LIMITS = "Limits"
 
 
 def main() -> None:
@@ -208,24 +242,8 @@ def diagnose(
             help="A run that worked, or an earlier checkpoint: what differs becomes evidence.",
         ),
     ] = "",
-    timeout: Annotated[
-        str,
-        typer.Option(
-            "--timeout",
-            metavar="TIME",
-            rich_help_panel=LIMITS,
-            help="After this the report is made of what was read until then.",
-        ),
-    ] = "300s",
-    max_memory: Annotated[
-        str,
-        typer.Option(
-            "--max-memory",
-            metavar="SIZE",
-            rich_help_panel=LIMITS,
-            help="A file that needs more is not read, and the report says so (Linux).",
-        ),
-    ] = "2GiB",
+    timeout: TimeoutOption = TIMEOUT,
+    max_memory: MemoryOption = MAX_MEMORY,
     fail_on: FailOnOption = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
@@ -238,7 +256,6 @@ def diagnose(
 
     from ftdoctor.diagnose import Options, diagnose_run, gather
     from ftdoctor.library import load
-    from ftdoctor.limits import LEAST_MEMORY, Deadline, limit_memory
     from ftdoctor.output import parse_formats, render, write_reports
     from ftdoctor.pseudonyms import hide_names, names_of
     from ftdoctor.render.terminal import print_summary
@@ -254,12 +271,8 @@ def diagnose(
         observed=tuple(observed or ()),
         price=price,
         good=good,
-        deadline=Deadline.after(seconds_of(timeout)),
+        deadline=_bounded(timeout, max_memory),
     )
-    memory = bytes_of(max_memory)
-    if memory < LEAST_MEMORY:
-        raise typer.BadParameter("400MiB is the least", param_hint="--max-memory")
-    limit_memory(memory)
     asked = parse_formats(formats)
     with _working(f"Reading {run}"):
         library = load(options.signatures)
@@ -285,14 +298,17 @@ def show(
     run: RunArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
     choose: ChooseOption = "",
+    timeout: TimeoutOption = TIMEOUT,
+    max_memory: MemoryOption = MAX_MEMORY,
 ) -> None:
     """Show what was read from a run, without a diagnosis: files, settings, series, facts."""
     from ftdoctor.read import Options, read_run
     from ftdoctor.render.text import clean
     from ftdoctor.show import describe, render_show
 
+    deadline = _bounded(timeout, max_memory)
     with _working(f"Reading {run}"):
-        evidence = read_run(run, options=Options(choose=choose or None))
+        evidence = read_run(run, options=Options(choose=choose or None, deadline=deadline))
     if as_json:
         typer.echo(json.dumps(describe(evidence), ensure_ascii=False, default=str))
     else:
@@ -323,6 +339,8 @@ def compare(
         bool, typer.Option("--json", help="Print as JSON and write no page.")
     ] = False,
     signatures: SignaturesOption = None,
+    timeout: TimeoutOption = TIMEOUT,
+    max_memory: MemoryOption = MAX_MEMORY,
 ) -> None:
     """Say what differs between a good run and a failed one, what explains the failure first.
 
@@ -333,7 +351,9 @@ def compare(
     from ftdoctor.compare.explain import explaining, to_json
     from ftdoctor.diagnose import Options, diagnose_pair
 
-    options = Options(signatures=tuple(signatures or ()), now=time.time(), good=good)
+    deadline = _bounded(timeout, max_memory)
+    extra = tuple(signatures or ())
+    options = Options(signatures=extra, now=time.time(), good=good, deadline=deadline)
     with _working(f"Reading {good} and {bad}"):
         comparison, diagnosis = diagnose_pair(bad, options)
     ranked = explaining(comparison, diagnosis)

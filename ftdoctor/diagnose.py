@@ -15,7 +15,7 @@ from ftdoctor.detect.engine import MORE_TIME, detect_all
 from ftdoctor.discover import NOT_OPENED
 from ftdoctor.fixes import edit_for, fix_text
 from ftdoctor.library import load
-from ftdoctor.limits import NEVER, READING_SHARE, Deadline
+from ftdoctor.limits import ASSEMBLY_SHARE, NEVER, READING_SHARE, Deadline
 from ftdoctor.model import (
     Artifact,
     ArtifactState,
@@ -128,7 +128,8 @@ def gather_good(options: Options) -> Run:
     from ftdoctor.read import Options as ReadOptions
     from ftdoctor.read import read_run
 
-    return read_run(options.good, options=ReadOptions(deadline=options.deadline))
+    deadline = options.deadline.earlier(READING_SHARE).later(ASSEMBLY_SHARE)
+    return read_run(options.good, options=ReadOptions(deadline=deadline))
 
 
 def with_comparison(run: Run, comparison: Comparison) -> Run:

@@ -17,6 +17,7 @@ SECONDS = 300.0  # of a diagnosis, unless told otherwise
 MEMORY = 2 << 30  # bytes that a diagnosis may allocate, unless told otherwise
 LEAST_MEMORY = 400 << 20  # what the libraries take for themselves, measured
 READING_SHARE = 0.6  # of the time; the rest is for putting together and checking what was read
+ASSEMBLY_SHARE = 0.2  # of the time, for judging data rows and templates; the rest is for checking
 AGAIN = 0.1  # seconds after which an interruption is repeated that came to nothing
 
 
@@ -42,6 +43,12 @@ class Deadline:
         if self.seconds == float("inf"):
             return self
         return Deadline(self.moment - (1 - share) * self.seconds, self.seconds)
+
+    def later(self, share: float) -> Deadline:
+        """Return the deadline of the part that follows: so much more of the time asked for."""
+        if self.seconds == float("inf"):
+            return self
+        return Deadline(self.moment + share * self.seconds, self.seconds)
 
     def half(self) -> Deadline:
         """Return the deadline of one file: half of what is left, so that others have time too."""
@@ -132,10 +139,12 @@ def render_limits() -> str:
     """Return the list as Markdown, which is also plain enough for a terminal."""
     rows = [
         "| limit | value | of what |", "|---|---:|---|",
-        f"| `diagnose --timeout` | {SECONDS:g} s | the whole diagnosis; reading ends at "
-        f"{READING_SHARE:.0%} of it, and the report is made of what was read |",
-        f"| `diagnose --max-memory` | {MEMORY >> 30} GiB | what a diagnosis allocates (Linux); a "
-        "file that needs more is not read |",
+        f"| `--timeout` | {SECONDS:g} s | the whole of `diagnose`, `show` or `compare`; reading "
+        f"ends at {READING_SHARE:.0%} of it, judging data rows {ASSEMBLY_SHARE:.0%} later, and the "
+        "result is made of what was read |",
+        f"| `--max-memory` | {MEMORY >> 30} GiB | what they allocate (Linux); a file that needs "
+        "more is not read |",
+        "| `triage --run-seconds`, `--run-memory` | | the same for each run of a triage |",
         *(f"| `{limit.name}` | {limit.value:,} | {limit.what} |" for limit in every_limit()),
     ]  # fmt: skip
     return "\n".join(rows)

@@ -7,8 +7,10 @@ values a pair with a similarity of 0.8 is compared with a chance of 36 %, one of
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,17 +28,32 @@ def near_copies(known: list[str], asked: list[str] | None = None) -> Iterator[in
 
     Without `asked`, those of the known texts that nearly repeat an earlier one.
     """
+    texts = [_shingles(text) if len(text) >= SHORTEST else set() for text in known]
+    others = [_shingles(text) if len(text) >= SHORTEST else set() for text in asked or ()]
+    often = Counter(chain.from_iterable([*texts, *others]))
     index = _Index()
-    for i, text in enumerate(known):
-        if len(text) < SHORTEST:
-            continue
-        made = _signature(text)
-        if asked is None and index.holds(made):
-            yield i
-        index.add(made)
-    for j, text in enumerate(asked or ()):
-        if len(text) >= SHORTEST and index.holds(_signature(text)):
+    for i, shingles in enumerate(texts):
+        if _repeats(shingles, often):
+            made = _signature(shingles)
+            if asked is None and index.holds(made):
+                yield i
+            index.add(made)
+    for j, shingles in enumerate(others):
+        if _repeats(shingles, often) and index.holds(_signature(shingles)):
             yield j
+
+
+Shingle = tuple[str, ...]
+
+
+def _shingles(text: str) -> set[Shingle]:
+    words = text.split()[:WORDS]
+    return set(zip(words, words[1:], words[2:], strict=False)) or {tuple(words)}
+
+
+def _repeats(shingles: set[Shingle], often: Counter[Shingle]) -> bool:
+    """Say whether half of a text stands in other texts; else it is no near copy of any of them."""
+    return bool(shingles) and 2 * sum([often[s] > 1 for s in shingles]) >= len(shingles)
 
 
 class _Index:
@@ -62,13 +79,11 @@ def _parts(made: NDArray[np.uint32]) -> list[bytes]:
     return [made[n * ROWS : (n + 1) * ROWS].tobytes() for n in range(BANDS)]
 
 
-def _signature(text: str) -> NDArray[np.uint32]:
-    """Return the least value of each permutation over the text's shingles of three words."""
+def _signature(shingles: set[Shingle]) -> NDArray[np.uint32]:
+    """Return the least value of each permutation over a text's shingles of three words."""
     import numpy as np
 
-    words = text.split()[:WORDS]
-    shingles = {" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))}
-    digests = b"".join([hashlib.sha1(s.encode()).digest()[:4] for s in shingles])
+    digests = b"".join([hashlib.sha1(" ".join(s).encode()).digest()[:4] for s in shingles])
     # The finalizer of MurmurHash3, then an affine map for each permutation, all modulo 2^32.
     mixed = np.frombuffer(digests, "<u4")
     mixed = (mixed ^ (mixed >> 16)) * np.uint32(0x85EBCA6B)

@@ -32,7 +32,7 @@ def read_run(path: str | Path, *, options: Options | None = None) -> Run:
     """
     from ftdoctor.discover import discover
     from ftdoctor.errors import UnreadableRunError
-    from ftdoctor.limits import TimeUpError
+    from ftdoctor.limits import ASSEMBLY_SHARE, TimeUpError
     from ftdoctor.read.added import added_source
     from ftdoctor.read.assemble import assemble
     from ftdoctor.read.items import clean_paths, read_items
@@ -51,4 +51,5 @@ def read_run(path: str | Path, *, options: Options | None = None) -> Run:
         ) from None
     redactor = Redactor()
     discovery = clean_paths(replace(discovery, found=(*discovery.found, *more)), redactor)
-    return assemble(discovery, read_items(discovery.found, redactor, deadline), redactor)
+    items = read_items(discovery.found, redactor, deadline)
+    return assemble(discovery, items, redactor, deadline.later(ASSEMBLY_SHARE))

@@ -6,14 +6,16 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ftdoctor.model import Artifact, Fact, Run, Where
+from ftdoctor.limits import NEVER, Deadline, TimeUpError
+from ftdoctor.model import Artifact, ArtifactState, Fact, Run, Where
 from ftdoctor.read.checkpoints import survey
 from ftdoctor.read.conclude import conclude
 from ftdoctor.read.curve import Curves, Log, Pace, assemble_curves
-from ftdoctor.read.derive import derive
+from ftdoctor.read.derive import derive, rows_frame
+from ftdoctor.read.items import UNREAD
 from ftdoctor.read.names import setting_name
 from ftdoctor.read.reading import Record
 
@@ -79,8 +81,13 @@ class RunParts:
         self.facts.setdefault(name, []).append(Fact(name, value, where))
 
 
-def assemble(discovery: Discovery, items: Sequence[Item], redactor: Redactor) -> Run:
-    """Return the run made of all readings; the caller has already taken secrets out of them."""
+def assemble(
+    discovery: Discovery, items: Sequence[Item], redactor: Redactor, deadline: Deadline = NEVER
+) -> Run:
+    """Return the run made of all readings; the caller has already taken secrets out of them.
+
+    Data rows that cannot be judged before the deadline are told by their artifacts.
+    """
     parts = RunParts(
         root=redactor.clean(discovery.root),
         sources=discovery.sources,
@@ -101,7 +108,15 @@ def assemble(discovery: Discovery, items: Sequence[Item], redactor: Redactor) ->
     for path in curves.interleaved:
         parts.add("log.interleaved", True, Where(path))
     conclude(parts, curves, items)
-    derive(parts)
+    try:
+        with deadline.interrupting():
+            derive(parts)
+    except TimeUpError:
+        reason = f"{UNREAD} to the end: judging rows took all of {deadline.seconds:g} s (--timeout)"
+        parts.artifacts = [
+            replace(a, state=ArtifactState.PARTIAL, reason=reason) if a.path in parts.records else a
+            for a in parts.artifacts
+        ]
     return Run(
         name=parts.root.rstrip("/").rpartition("/")[2] or parts.root,
         root=parts.root,
@@ -109,7 +124,7 @@ def assemble(discovery: Discovery, items: Sequence[Item], redactor: Redactor) ->
         events=events_frame(items),
         lines=lines_frame(items),
         tensors=tensors_frame(items),
-        data=parts.data if parts.data is not None else data_frame(parts),
+        data=parts.data if parts.data is not None else rows_frame(()),
         settings={name: tuple(facts) for name, facts in sorted(parts.settings.items())},
         facts={name: tuple(facts) for name, facts in sorted(parts.facts.items())},
         artifacts=tuple(sorted(parts.artifacts, key=lambda artifact: artifact.path)),
@@ -316,29 +331,6 @@ def tensors_frame(items: Iterable[Item]) -> pl.DataFrame:
             "shape": pl.List(pl.Int64),
             "offset": pl.Int64,
             "nbytes": pl.Int64,
-        },
-        orient="row",
-    )
-
-
-def data_frame(parts: RunParts) -> pl.DataFrame:
-    """Return the frame `Run.data` with the rows as they are, when nothing is derived from them."""
-    import json
-
-    import polars as pl
-
-    return pl.DataFrame(
-        [
-            ("train", path, record.line, "", json.dumps(record.value, ensure_ascii=False))
-            for path, records in parts.records.items()
-            for record in records
-        ],
-        schema={
-            "split": pl.String,
-            "path": pl.String,
-            "line": pl.Int64,
-            "layout": pl.String,
-            "record": pl.String,
         },
         orient="row",
     )

@@ -361,8 +361,9 @@ class Census:
         answer = normalised(example.response)
         group = self.answers.setdefault(hash_of(normalised(example.prompt)), [0, 0, 0, row.line])
         group[0] += 1
-        group[1] = group[1] or hash_of(answer)
-        group[2] |= group[1] != hash_of(answer)
+        hashed = hash_of(answer)
+        group[1] = group[1] or hashed
+        group[2] |= group[1] != hashed
         label = example.response.strip()
         if len(label) <= LABEL_LIMIT and (label in self.labels or len(self.labels) < LABELS):
             self.labels[label] += 1

@@ -497,8 +497,6 @@ SCHEMA: dict[str, str] = {
 
 def _frame(trained: _Trained, splits: Mapping[str, str]) -> pl.DataFrame:
     """Return the frame `Run.data` of all sampled rows."""
-    import polars as pl
-
     rows: list[dict[str, Any]] = []
     for path, split in splits.items():
         records = trained.parts.records.get(path, ())
@@ -506,6 +504,13 @@ def _frame(trained: _Trained, splits: Mapping[str, str]) -> pl.DataFrame:
         derived = [_row(trained, split, path, r, r.line in chosen) for r in records]
         _tokenise(trained, [row for row in derived if row["line"] in chosen])
         rows += derived
+    return rows_frame(rows)
+
+
+def rows_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Return rows as a frame with the columns of `SCHEMA`."""
+    import polars as pl
+
     types = {
         "List": pl.List(pl.String), "Strings": pl.List(pl.String), "Ids": pl.List(pl.Int64),
     }  # fmt: skip

@@ -178,12 +178,46 @@ def test_a_file_that_stalls_is_passed_over_and_the_rest_is_read(
     assert found.verdict.kind == "unknown"
 
 
+def test_rows_that_cannot_be_judged_in_time_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ftdoctor.read import assemble
+
+    root = run_folder(tmp_path / "run")
+    row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    (root / "train.jsonl").write_text((json.dumps(row) + "\n") * 30)
+    monkeypatch.setattr(assemble, "derive", lambda _: time.sleep(60))
+    found = diagnose(root, Options(deadline=Deadline.after(4)))
+    by_path = {a.path: a for a in found.artifacts}
+    assert by_path["train.jsonl"].state.value == "partial"
+    assert "judging rows took all of 4 s" in by_path["train.jsonl"].reason
+    assert by_path["metrics.jsonl"].state.value == "read"
+    assert found.verdict.kind == "unknown"
+
+
+def test_show_and_compare_take_the_limits(tmp_path: Path) -> None:
+    root = run_folder(tmp_path / "run")
+    shown = command("show", str(root), "--json", "--timeout", "60s", "--max-memory", "1GiB")
+    assert shown.returncode == 0, shown.stderr
+    compared = command("compare", str(root), str(root), "--json", "--timeout", "60s")
+    assert compared.returncode == 0, compared.stderr
+    for arguments in (("show", str(root)), ("compare", str(root), str(root))):
+        late = command(*arguments, "--timeout", "0.001s")
+        assert late.returncode == 3
+        assert "--timeout" in late.stderr
+
+
 # --- the list ---------------------------------------------------------------------------------
 
 
 def test_every_limit_says_what_it_bounds() -> None:
     assert [limit.name for limit in every_limit() if len(limit.what) < 4] == []
     assert len(every_limit()) > 50
+
+
+def test_the_page_of_limits_is_current() -> None:
+    page = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
+    assert page.partition("\n\n|")[2] == render_limits().removeprefix("|") + "\n"
 
 
 def test_the_limits_are_listed_by_a_command_and_named_in_help() -> None:
