@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from ftdoctor.compare import Comparison, compare
 from ftdoctor.curves import thin
 from ftdoctor.detect.engine import MORE_TIME, detect_all
 from ftdoctor.discover import NOT_OPENED
-from ftdoctor.fixes import edit_for, fix_text
+from ftdoctor.fixes import edit_for, fitting, fix_text
 from ftdoctor.library import load
 from ftdoctor.limits import ASSEMBLY_SHARE, NEVER, READING_SHARE, Deadline
 from ftdoctor.model import (
@@ -190,6 +191,7 @@ def _ranked_cause(
 ) -> RankedCause:
     cause = ranked.cause
     trainer = run.fact("run.trainer")
+    fitted = fitting(cause, run)
     named = str(trainer.value) if trainer else ""
     experimental = cause.status is Status.EXPERIMENTAL
     return RankedCause(
@@ -204,8 +206,8 @@ def _ranked_cause(
         mechanism=cause.mechanism,
         fix=cause.fix,
         verdict=cause.verdict,
-        edit=edit_for(cause, run),
-        setting_fix=fix_text(cause, named),
+        edit=edit_for(fitted, run),
+        setting_fix=fix_text(fitted, named),
         explained_by=ranked.explained_by,
         leads_to=tuple(library.causes[c].title for c in cause.leads_to if c in library.causes),
         next_check=cause.next_check,
@@ -420,7 +422,7 @@ def _inside(step: int, run: Run) -> bool:
 
 
 def _action(top: RankedCause, run: Run, findings: Sequence[Finding]) -> str:
-    place = "" if top.edit else _place(top, findings)
+    place = "" if top.edit else _place(top, findings) or _own_frame(top, run, findings)
     look = f" See `{place}`." if place else ""
     return _restart(top, run, findings) + (top.setting_fix or first_sentence(top.fix)) + look
 
@@ -436,6 +438,18 @@ def _place(top: RankedCause, findings: Sequence[Finding]) -> str:
         if fact.where.line is not None and fact.where.path.endswith(_WRITTEN_BY_HAND)
     )
     return next(places, "")
+
+
+def _own_frame(top: RankedCause, run: Run, findings: Sequence[Finding]) -> str:
+    """Return the line of the run's own script at which the exception was raised, if one tells."""
+    speaking = {w.symptom for w in top.weights if w.role == "for" and w.decibans > 0}
+    raised = {str(x.where) for f in findings if f.symptom in speaking for x in f.facts}
+    for row in run.events.iter_rows(named=True):
+        frame = re.search(r'^  File "(?:.*/)?([^"/]+)", line (\d+)', row["text"] or "", re.M)
+        if row["kind"] == "traceback" and frame and f"{row['path']}:{row['line']}" in raised:
+            script = next((p for p in sorted(run.texts) if p.rsplit("/", 1)[-1] == frame[1]), "")
+            return f"{script}:{frame[2]}" if script else ""
+    return ""
 
 
 def _restart(top: RankedCause, run: Run, findings: Sequence[Finding]) -> str:
@@ -481,10 +495,13 @@ def _onsets(cause: RankedCause, findings: Sequence[Finding]) -> list[Span]:
 
 
 def first_sentence(text: str) -> str:
-    """Return the first sentence of a paragraph."""
+    """Return the first sentence of a paragraph; a stop in code or in brackets ends none."""
     flat = " ".join(text.split())
+    plain = flat
+    for whole in (r"`[^`]*`", r"\([^()]*\)"):
+        plain = re.sub(whole, lambda inner: "x" * len(inner[0]), plain)
     end = next(
-        (i for i, c in enumerate(flat) if c in ".;" and flat[i + 1 : i + 2] in (" ", "")), -1
+        (i for i, c in enumerate(plain) if c in ".;" and plain[i + 1 : i + 2] in (" ", "")), -1
     )
     return (flat if end < 0 else flat[:end]) + "."
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from ftdoctor.model import Cause, Edit, Fact, Run, Value
@@ -64,6 +65,21 @@ def setting_in(trainer: str, setting: str) -> str:
     """Return what the trainer calls a canonical setting."""
     named = DIALECTS.get(trainer, {}).get(setting)
     return named or setting.replace("lora.alpha", "lora_alpha").removeprefix("lora.")
+
+
+def fitting(cause: Cause, run: Run) -> Cause:
+    """Return a cause with the value that its patch has for this run.
+
+    There is no patch where the setting has that value already: something else overrides it then.
+    """
+    patch = cause.patch
+    if patch is None or patch.delete or patch.setting == TEXT_END:
+        return cause
+    adapted = any(name.startswith(("lora.", "adapter")) for name in (*run.settings, *run.facts))
+    if patch.to_full is not None and run.settings and not adapted:
+        patch = replace(patch, to=patch.to_full)
+    known = run.setting(patch.setting)
+    return replace(cause, patch=None if known and known.value == patch.to else patch)
 
 
 def fix_text(cause: Cause, trainer: str) -> str:

@@ -321,7 +321,8 @@ def _patch(document: _Document) -> Patch | None:
     if "setting" not in data or not ({"to", "delete"} & set(data)):
         document.problem(("patch",), "`patch` needs `setting` and one of `to`, `delete`")
         return None
-    return Patch(str(data["setting"]), data.get("to"), bool(data.get("delete", False)))
+    delete = bool(data.get("delete", False))
+    return Patch(str(data["setting"]), data.get("to"), delete, data.get("to_full"))
 
 
 def _enum(document: _Document, key: str, kind: Callable[[str], Any], default: Any) -> Any:

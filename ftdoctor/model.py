@@ -267,11 +267,15 @@ class Symptom:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A setting to change: `to` is the value, or "" with `delete`."""
+    """A setting to change: `to` is the value, or "" with `delete`.
+
+    `to_full` is the value for a run that trains all weights, if that is another one.
+    """
 
     setting: str
     to: Value = None
     delete: bool = False
+    to_full: Value = None
 
 
 @dataclass(frozen=True, slots=True)

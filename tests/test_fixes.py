@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ftdoctor.fixes import end_with, fix_text, literal, replace_value, setting_in
+from ftdoctor.diagnose import first_sentence
+from ftdoctor.examples import run_from_example
+from ftdoctor.fixes import end_with, fitting, fix_text, literal, replace_value, setting_in
 from ftdoctor.model import Cause, Fact, Patch, Severity, Where
 
 
@@ -79,3 +81,29 @@ def test_the_training_text_gets_an_end(
     line: str, stops: tuple[str, ...], expected: str | None
 ) -> None:
     assert end_with(line, stops, "EOS") == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"num_train_epochs": 3}, 1e-5),  # nothing says adapter: all weights are trained
+        ({"num_train_epochs": 3, "lora.r": 8}, 1e-4),
+        ({}, 1e-4),  # nothing is known
+    ],
+)
+def test_a_full_fine_tune_may_need_another_value(settings: dict[str, int], expected: float) -> None:
+    run = run_from_example({"settings": settings})
+    fitted = fitting(cause(Patch("learning_rate", 1e-4, to_full=1e-5)), run)
+    assert fitted.patch is not None
+    assert fitted.patch.to == expected
+
+
+def test_a_value_that_is_set_already_is_no_fix() -> None:
+    run = run_from_example({"settings": {"lr_scheduler_type": "cosine"}})
+    assert fitting(cause(Patch("lr_scheduler_type", "cosine")), run).patch is None
+    assert fitting(cause(Patch("lr_scheduler_type", "linear")), run).patch is not None
+
+
+def test_a_stop_in_code_or_brackets_ends_no_sentence() -> None:
+    text = "Save it (`a = b; c()`, i.e. now; soon) beside `x. y`. Then convert."
+    assert first_sentence(text) == "Save it (`a = b; c()`, i.e. now; soon) beside `x. y`."

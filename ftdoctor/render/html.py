@@ -24,6 +24,7 @@ BUDGET = 300_000  # bytes of a page
 SIGNIFICANT = 4  # digits of plotted values in the embedded data
 EMBEDDED_POINTS = 40
 TELLING = 1.0  # decibans from which an absent finding stands in the embedded data
+GAPS_OPEN = 12  # groups of missing files that are shown without a click
 CHECKS_LISTED = 3  # checks named per missing file; `--format json` names all
 FILES_OPEN, FILES_LISTED = 20, 150
 WHOLE = (20_000, 20_000)  # length of a text and number of items that no real diagnosis has
@@ -221,6 +222,7 @@ def _page(d: Diagnosis, drawn: Drawn, limits: Limits, *, quoted: bool) -> str:
         lost=_time_lost(d, top),
         gaps=evidence.gaps(d.unchecked),
         checks_listed=CHECKS_LISTED,
+        gaps_open=GAPS_OPEN,
         files=listed[:FILES_OPEN],
         more_files=listed[FILES_OPEN:FILES_LISTED],
         unlisted=max(len(listed) - FILES_LISTED, 0),

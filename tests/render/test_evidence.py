@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ftdoctor.model import Fact, Finding, State, Unseen, Weight, Where
+from ftdoctor.model import Fact, Finding, Moment, State, Unchecked, Unseen, Weight, Where
 from ftdoctor.render import evidence
 from tests.render.samples import (
     NAN_CAUSE,
@@ -133,3 +133,51 @@ def test_gaps_are_grouped_by_file() -> None:
         ("generations.jsonl", 3, 4),
         ("pip freeze output", 1, 1),
     ]
+
+
+def told_by(outcome: str) -> tuple[str, ...]:
+    return (f"your own test (tell it: --observed {outcome})",)
+
+
+def test_what_only_a_person_can_see_shares_one_row() -> None:
+    d = one_cause()
+    unseen = (
+        Unseen("u0", 16.0, -7.0, told_by("gguf-broken")),
+        Unseen("u1", 12.0, -7.0, told_by("merged-broken")),
+        Unseen("u2", 9.0, -7.0, ("sampled outputs", *told_by("never-stops"))),
+    )
+    rows = [r for r in evidence.rows(d, replace(NAN_CAUSE, unseen=unseen)) if r.word == "not seen"]
+    assert [r.text for r in rows] == ["u2", "What you have seen yourself: u0, and 1 more"]
+    assert rows[1].need == "to be told: `--observed gguf-broken`, `merged-broken`"
+
+
+def test_checks_that_only_a_person_can_make_are_one_gap() -> None:
+    unchecked = [
+        Unchecked("u0", "The GGUF answers badly", told_by("gguf-broken"), ("a", "b")),
+        Unchecked("u1", "The merge answers badly", told_by("merged-broken"), ("b",)),
+        Unchecked("u2", "Versions differ", ("pip freeze",), ("c",)),
+    ]
+    first, second = evidence.gaps(unchecked)
+    assert first.files == "what you have seen yourself: `--observed` gguf-broken or merged-broken"
+    assert (len(first.checks), first.causes) == (2, 2)
+    assert second.files == "pip freeze"
+
+
+def test_messages_that_are_not_there_share_one_row() -> None:
+    d = one_cause()
+    silent = [Finding(f"m{i}", f"Message {i}", State.ABSENT, evidence.NO_MESSAGE) for i in range(3)]
+    weights = tuple(Weight(f.symptom, -1.0, "against") for f in silent)
+    cause = replace(NAN_CAUSE, weights=weights, unseen=())
+    (row,) = evidence.rows(replace(d, findings=(*d.findings, *silent)), cause)
+    assert row.text == "None of 3 messages that it would leave in the console output"
+    assert row.weight == "−3.0 dB"
+
+
+def test_the_users_own_frame_stands_above_the_exception() -> None:
+    raised = 'IndexError: out of range\n  File "train.py", line 51, in <module>\n    train()'
+    moment = Moment(None, None, raised, Where("log", line=9), "traceback")
+    quote = evidence.Quote("log:9", "IndexError: out of range")
+    shown = evidence.with_frame(quote, [moment]).text.splitlines()
+    assert shown[0].strip() == 'File "train.py", line 51, in <module>'
+    assert shown[-1] == "IndexError: out of range"
+    assert evidence.with_frame(replace(quote, place="log:8"), [moment]).text == quote.text
