@@ -1,6 +1,6 @@
 """Write docs/dependencies.md: what is needed, from which version on, what for, and its licence.
 
-    python docs/make_dependencies.py     # in an environment with `.[dev,fleet,remote,zstd]`
+python docs/make_dependencies.py     # in an environment with `.[dev,fleet,remote,zstd]`
 """
 
 from __future__ import annotations
