@@ -257,8 +257,10 @@ def write_typical(folder: Path) -> None:
 
 
 def write_large(folder: Path) -> None:
-    """2 GB of log, 15 GB of sparse weights in three files."""
-    write_log(folder / "train.log", 20_000_000)
+    """2 GB of log as `reading.py` makes it, a row in ten redraws; 15 GB of sparse weights."""
+    from reading import write_console  # beside this file
+
+    write_console(folder / "train.log", 20_000_000, 1)
     piece = (folder / "train.log").read_bytes()
     with (folder / "train.log").open("ab") as stream:
         for _ in range(2_000_000_000 // len(piece)):
