@@ -290,7 +290,9 @@ def whole(name: str, write: Callable[[Path], None], times: int, seconds: float,
         unit = floor()
         taken = best(times, *ours("diagnose", str(folder), "-o", f"{place}/r.html"))
     # By the clock on an idle machine; on a busy one the time that others took is not ours.
-    ok = min(taken.wall, taken.cpu) <= seconds and (megabytes is None or taken.memory_mb <= megabytes)
+    ok = min(taken.wall, taken.cpu) <= seconds and (
+        megabytes is None or taken.memory_mb <= megabytes
+    )
     yield {"figure": name, "seconds": taken.wall, "cpu_s": taken.cpu, "floor_s": unit,
            "ratio": taken.cpu / unit, "at_most_s": seconds, "memory_mb": taken.memory_mb,
            "memory_at_most_mb": megabytes, "ok": ok}  # fmt: skip

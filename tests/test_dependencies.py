@@ -28,7 +28,9 @@ def test_every_dependency_is_imported_somewhere(made: ModuleType) -> None:
 
 def test_the_page_is_current_and_names_every_licence(made: ModuleType) -> None:
     def cells(page: str) -> list[list[str]]:
-        return [[c.strip() for c in line.split("|")[1:6]] for line in page.splitlines() if "|" in line]
+        return [
+            [c.strip() for c in line.split("|")[1:6]] for line in page.splitlines() if "|" in line
+        ]
 
     written, now = cells(made.PAGE.read_text(encoding="utf-8")), cells(made.page())
     assert [row[:4] for row in written] == [row[:4] for row in now]
