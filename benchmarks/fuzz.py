@@ -356,8 +356,8 @@ def guided(seconds: int, seed: int) -> int:
         if len(data) > 1:
             item = chosen[data[0] % len(chosen)]
             read_alone(item, data[1:], outcome, "guided")
-            if outcome.tried % 2000 == 0:
-                print(json.dumps(_plain(outcome)), file=sys.stderr, flush=True)
+            if outcome.failures:  # the fuzzer keeps the input and ends
+                raise RuntimeError(json.dumps(outcome.failures))
 
     print(f"kinds: {', '.join(item.kind for item in chosen)}", file=sys.stderr)
     atheris.Setup([sys.argv[0], str(corpus), f"-max_total_time={seconds}", f"-seed={seed}",

@@ -82,20 +82,11 @@ def ours(*arguments: str) -> tuple[str, ...]:
 # --- inputs -----------------------------------------------------------------------------------
 
 
-def write_log(path: Path, size: int) -> None:
-    with path.open("w") as stream:
-        stream.write("***** Running training *****\n  Total optimization steps = 100000\n")
-        written = step = 0
-        while written < size:
-            step += 1
-            written += stream.write(
-                f"{{'loss': {1 + 1.5 * math.exp(-step / 3000):.4f}, 'grad_norm': {step % 13 / 7:.4f}, "
-                f"'learning_rate': {2e-4 / (1 + step / 1e4):.6e}, 'epoch': {step / 1e4:.4f}}}\n"
-            )
-            if step % 3 == 0:
-                written += stream.write(
-                    f"INFO saved batch {step} to the cache of worker {step % 4}\n"
-                )
+def write_console(path: Path, size: int) -> None:
+    """Write a log as `reading.py` makes it: ten redraws of the bar between two rows."""
+    from reading import write_console as write  # beside this file
+
+    write(path, size, 1)
 
 
 def write_rows(path: Path, count: int) -> None:
@@ -257,8 +248,8 @@ def write_typical(folder: Path) -> None:
 
 
 def write_large(folder: Path) -> None:
-    """2 GB of log, 15 GB of sparse weights in three files."""
-    write_log(folder / "train.log", 20_000_000)
+    """2 GB of log as `reading.py` makes it, a row in ten redraws; 15 GB of sparse weights."""
+    write_console(folder / "train.log", 20_000_000)
     piece = (folder / "train.log").read_bytes()
     with (folder / "train.log").open("ab") as stream:
         for _ in range(2_000_000_000 // len(piece)):
@@ -320,7 +311,7 @@ def ranking() -> Iterator[dict[str, Any]]:
 
 
 GROWTH: dict[str, tuple[Callable[[Path, int], None], str, tuple[int, ...]]] = {
-    "log, MB": (lambda p, n: write_log(p / "train.log", n * 1_000_000), "MB", (1, 20, 40, 80)),
+    "log, MB": (lambda p, n: write_console(p / "train.log", n * 1_000_000), "MB", (1, 20, 40, 80)),
     "data rows": (lambda p, n: write_rows(p / "train.jsonl", n), "rows",
                   (1000, 10_000, 20_000, 40_000)),
     "tensors": (lambda p, n: write_tensors(p / "model.safetensors", n), "tensors",

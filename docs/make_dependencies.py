@@ -77,8 +77,8 @@ def page() -> str:
     """Return the page; a licence is left empty where the package is not installed."""
     lines = [
         "# Dependencies", "",
-        "The lower bounds are tested by `.ci/lowest`. Licences as the installed packages state them. "
-        "Written by `docs/make_dependencies.py`.", "",
+        "The lower bounds are tested by `.ci/lowest`; licences as the installed packages state "
+        "them. Written by `docs/make_dependencies.py`.", "",
         "| package | from | extra | what for | licence |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for name, bound, extra in declared():

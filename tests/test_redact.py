@@ -92,3 +92,24 @@ def test_a_hundred_thousand_lines_in_seconds() -> None:
     for _ in range(20_000):
         redactor.clean(line)
     assert time.perf_counter() - start < 2.0
+
+
+def test_what_spares_the_rules_never_spares_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first pass over a text may only pass over what no rule would have changed."""
+    import random
+    import re
+
+    from ftdoctor import redact
+
+    pieces = [
+        "hf_", "sk-", "A" * 40, HEX40, "wandb", "login", "@", "a.b", "://", "me:pw", "1.2.3.4", "fe80:",
+        "2001:db8::1", ":", "/home/bob", "C:\\Users\\bob", "host", "host      : ", "'hostname': '",
+        "password", "=", "x" * 20, "api_key", "Bearer ", "eyJ", "a" * 12, ".", "ghp_", "USER=",
+        "-----BEGIN PRIVATE KEY-----", "\n", "logged in as ", "MASTER_ADDR=", "srun: error: n1: task 3",
+        "$", "#", "~", "AKIA" + "B" * 16, " ", "\u212a", "\u017f", "\ud800", "\u0661.\u0661.\u0661.\u0661", "'",
+    ]  # fmt: skip
+    chance = random.Random(2)
+    texts = ["".join(chance.choices(pieces, k=chance.randint(1, 6))) for _ in range(8000)]
+    quick = [(r.clean(t), r.counts) for t in texts for r in [Redactor()]]
+    monkeypatch.setattr(redact, "_possible", lambda: re.compile(b""))
+    assert quick == [(r.clean(t), r.counts) for t in texts for r in [Redactor()]]
