@@ -162,8 +162,8 @@ def _cause() -> dict[str, Any]:
         "affects": _TEXTS, "rows": _TEXTS,
         "references": {"type": "array", "items": {"type": "string", "pattern": "^https://"}},
         "fix_for": _object({}, TRAINERS),
-        "patch": _object({"to": {}, "to_full": {}, "delete": {"type": "boolean"}}, {"setting", "to", "to_full", "delete"},
-                         "setting"),
+        "patch": _object({"to": {}, "to_full": {}, "delete": {"type": "boolean"}},
+                         {"setting", "to", "to_full", "delete"}, "setting"),
         "examples": _examples({"symptoms": shown}, EXPECTATIONS),
     }  # fmt: skip
     return _object(properties, CAUSE_KEYS, "cause", "title", "stage", "prior", "shows",

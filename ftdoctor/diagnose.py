@@ -422,8 +422,11 @@ def _inside(step: int, run: Run) -> bool:
 
 
 def _action(top: RankedCause, run: Run, findings: Sequence[Finding]) -> str:
-    place = "" if top.edit else _place(top, findings) or _own_frame(top, run, findings)
-    look = f" See `{place}`." if place else ""
+    look = ""
+    if top.edit is None and (place := _place(top, findings)):
+        look = f" See `{place}`."
+    elif top.edit is None and (place := _own_frame(top, run, findings)):
+        look = f" Raised at `{place}`."
     return _restart(top, run, findings) + (top.setting_fix or first_sentence(top.fix)) + look
 
 

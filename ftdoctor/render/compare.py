@@ -61,7 +61,7 @@ def render_comparison_text(
     if not ranked:
         lines.append(f"No difference in {len(comparison.seen)} things compared.")
     for e in ranked[:10]:
-        why = f"  [{e.title}, {e.probability:.0%}]" if e.cause else ""
+        why = f"  [{e.title}, {words.percent(e.probability)}]" if e.cause else ""
         lines.append(f"  {e.difference.kind:<9} {e.difference.text}{why}")
     if len(ranked) > 10:
         lines.append(f"  and {len(ranked) - 10} more")

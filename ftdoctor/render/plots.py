@@ -703,16 +703,31 @@ def _text_tag(tag: re.Match[str]) -> str:
     return f'{found} style="{style}"' if style else found
 
 
+_GRID = re.compile(r'<path d="([^"]*)" style="(fill:none;stroke:var\(--rule\);[^"]*)"/>')
+
+
 def _merged(body: str) -> str:
-    """Join the grid lines, which are drawn alike, into one path behind everything else."""
-    line = re.compile(r'<path d="([^"]*)" style="(fill:none;stroke:var\(--rule\);[^"]*)"/>')
-    found = line.findall(body)
-    if len({style for _, style in found}) != 1:
-        return body
-    joined = "".join(path for path, _ in found)
-    grid = f'<path d="{joined}" style="{found[0][1]}"/>'
-    body = _unwrapped(line.sub("", body))
-    return re.sub(r"^<svg[^>]*>", lambda head: head[0] + grid, body, count=1)
+    """Join the grid lines of each panel, which are drawn alike one after the other."""
+    written, end = "", 0
+    batch: list[re.Match[str]] = []
+    for line in _GRID.finditer(body):
+        between = body[end : line.start()]
+        if batch and ("clip-path" in between or line[2] != batch[0][2]):
+            written, batch = _with_grid(written, batch), []
+        written += between if batch else f"{between}{_HERE}"
+        batch.append(line)
+        end = line.end()
+    return _unwrapped(_with_grid(written, batch) + body[end:])
+
+
+_HERE = "<grid/>"  # where the joined lines will stand
+
+
+def _with_grid(written: str, batch: Sequence[re.Match[str]]) -> str:
+    if not batch:
+        return written
+    joined = "".join(line[1] for line in batch)
+    return written.replace(_HERE, f'<path d="{joined}" style="{batch[0][2]}"/>')
 
 
 def _unwrapped(body: str) -> str:
