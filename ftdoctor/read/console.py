@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_right
 from collections import deque
@@ -439,7 +440,8 @@ def _place_by_bar(rows: list[_Printed], per_epoch: float | None) -> None:
 def _by_epoch(printed: _Printed, per_epoch: float | None) -> int | None:
     if per_epoch is None or printed.row.epoch is None:
         return None
-    return round(printed.row.epoch * per_epoch)
+    step = printed.row.epoch * per_epoch
+    return round(step) if math.isfinite(step) else None
 
 
 def _interval(train: list[_Printed], per_epoch: float | None) -> int | None:

@@ -405,3 +405,9 @@ def test_samples_of_other_trainers(path: str, steps: list[int], names: set[str])
 def test_nan_of_torchtune_and_mlx() -> None:
     assert math.isnan(sample("torchtune/log_1730000000.txt").metrics[-1].values["loss"])
     assert math.isnan(sample("mlx-lm/old_until_2026-06.log").metrics[-1].values["Train loss"])
+
+
+def test_an_infinite_epoch_gives_no_step() -> None:
+    bars = "".join(f"\r {n}%|x | {n}/100 [00:01<00:02, 1.0it/s]" for n in range(1, 100, 9))
+    text = f"{{'loss': 1.0, 'epoch': 1e999}}\n{{'loss': 0.9, 'epoch': inf}}\n{bars}\n"
+    read_console(memory_source("train.log", text.encode()))
