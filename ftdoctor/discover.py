@@ -86,8 +86,10 @@ def discover(path: str | Path, *, choose: str = "") -> Discovery:
         sources = list(_with_archives(members, skipped, PLACE_ARCHIVES))
     else:
         local = Path(text).expanduser()
-        if not local.exists():
-            raise UnreadableRunError(f"{text}: no such file or folder")
+        if not os.path.lexists(local):
+            raise UnreadableRunError(
+                f"{text}: no such file or folder, or no permission to reach it"
+            )
         local = local.resolve()
         root = str(local)
         if local.is_dir():
@@ -111,7 +113,7 @@ def discover(path: str | Path, *, choose: str = "") -> Discovery:
 
 
 def _open_place(text: str) -> tuple[str, list[Source]] | None:
-    if Path(text).is_dir():
+    if os.path.isdir(text):  # Path.is_dir raises where a parent folder may not be entered
         return None
     from ftdoctor.places import open_place
 

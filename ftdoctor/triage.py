@@ -29,11 +29,12 @@ def triage(
     """Yield one record per run, in the order in which they are done.
 
     `known` gives the input digest of a run's last record, "" if it is new. A run that fails, hangs
-    or needs too much memory is a record with the reason; so is one whose worker was lost for good.
+    or needs too much memory is a record with the reason; so is one whose worker was lost twice.
     """
     ask, limits = ask or Ask(), limits or Limits()
     waiting = iter(places)
     pending: dict[Future[Record], Place] = {}
+    tried: set[Place] = set()
     try:
         while True:
             for place in islice(waiting, window - len(pending)):
@@ -42,10 +43,21 @@ def triage(
             if not pending:
                 return
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                yield _outcome(future, pending.pop(future))
+                place = pending.pop(future)
+                if _lost(future) and place not in tried:
+                    # Dask may lose a result whose worker dies just after it: once more elsewhere.
+                    tried.add(place)
+                    again = executor.submit(examine_guarded, place, ask, limits, known(place))
+                    pending[again] = place
+                else:
+                    yield _outcome(future, place)
     finally:
         for future in pending:
             future.cancel()
+
+
+def _lost(future: Future[Record]) -> bool:
+    return not future.cancelled() and isinstance(future.exception(), Exception)
 
 
 def _outcome(future: Future[Record], place: Place) -> Record:

@@ -184,7 +184,7 @@ print(json.dumps(diagnose(sys.argv[2]).to_json()))
 
 @posix
 def test_parts_without_permission_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         if os.stat(folder).st_uid == os.geteuid():
             folder.chmod(0o755)
     run = run_folder(tmp_path / "run")

@@ -15,7 +15,13 @@ MakeRun = Callable[..., Path]
 def write_state(folder: Path, losses: list[float], *, lr: float = 1e-4, seed: float = 0.0) -> None:
     """Write a trainer_state.json of one row per step."""
     rows = [
-        {"step": i, "epoch": i / 10, "loss": loss + seed, "grad_norm": 0.5, "learning_rate": lr}
+        {
+            "step": i,
+            "epoch": i / 10,
+            "loss": loss + seed,
+            "grad_norm": 0.5 + (loss > 0) * (i % 7) / 100,
+            "learning_rate": lr,
+        }
         for i, loss in enumerate(losses, start=1)
     ]
     state = {
