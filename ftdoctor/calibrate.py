@@ -128,8 +128,9 @@ def render_calibration(parts: Mapping[str, Sequence[Outcome]], library: Library)
         "",
         "The best exponent is that of the odds under which the claims of these runs are likeliest:",
         "above 1 the probabilities are too cautious, below 1 too bold. Fixtures and generated runs",
-        "show one fault each as a textbook has it and ask for more than 1; runs of the corpus are",
-        "what the tool is for. No temperature is applied as long as they do not ask for one.",
+        "show one fault each as a textbook has it, and runs that the signatures were made better on",
+        "ask for more than 1; runs never looked at are harder. No temperature is applied: it would",
+        "make the tool bolder on these.",
     ]
     lines += ["", "## Reliability", "", "| said | true | claims |", "|--:|--:|--:|"]
     lines += [f"| {p:.0%} | {t:.0%} | {n} |" for p, t, n in score(everything).reliability]
