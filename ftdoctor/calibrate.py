@@ -128,7 +128,7 @@ def render_calibration(parts: Mapping[str, Sequence[Outcome]], library: Library)
         "",
         "The best exponent is that of the odds under which the claims of these runs are likeliest:",
         "above 1 the probabilities are too cautious, below 1 too bold. Fixtures and generated runs",
-        "show one fault each as a textbook has it, and runs that the signatures were made better on",
+        "show one fault each as a textbook has it, and runs on which the signatures improved",
         "ask for more than 1; runs never looked at are harder. No temperature is applied: it would",
         "make the tool bolder on these.",
     ]
