@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -144,6 +145,9 @@ class Child:
         code = self._process.returncode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
         said = self._last_words()
+        if code == -signal.SIGABRT and self.allowed:
+            # Native libraries abort where they get no memory, and cannot say so any more.
+            how += f", as for want of memory above {_size(self.allowed)} (--run-memory)"
         return ChildError(f"its process ended by {how}" + (f": {said}" if said else ""))
 
     def _last_words(self) -> str:
