@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import types
 import typing
@@ -76,11 +75,6 @@ def json_schema() -> dict[str, Json]:
         "$ref": "#/$defs/Diagnosis",
         "$defs": dict(sorted(definitions.items())),
     }
-
-
-def schema_text() -> str:
-    """Return the schema as the text of `reports/diagnosis.schema.json`."""
-    return json.dumps(json_schema(), indent=2) + "\n"
 
 
 def _is_default(field: Field[Any], value: Any) -> bool:

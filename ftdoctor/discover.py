@@ -220,15 +220,16 @@ def _passed_over(root: Path, path: Path, reason: str) -> Artifact:
 # --- is it a run ------------------------------------------------------------------------------
 
 # Source code and settings are found everywhere; these words make them those of a training.
-TRAINING_WORDS = re.compile(
+_TRAINING = re.compile(
     r"train|fine.?tun|transformers|peft|\btorch|\bmlx|tinker|axolotl|lora|llama|epoch",
     re.IGNORECASE,
 )
-CODE_KINDS = frozenset({"script", "notebook", "shell", "settings"})
-
-
-# What the Trainer writes into the card of a model that it trained.
-CARD_WORDS = re.compile(r"(?m)^#+ Training (?:hyperparameters|results|procedure)")
+# What makes a file of these kinds evidence of a run. The Trainer writes such headings into the
+# card of a model that it trained.
+WORDS_OF_A_RUN = {
+    **dict.fromkeys(("script", "notebook", "shell", "settings"), _TRAINING),
+    "model-card": re.compile(r"(?m)^#+ Training (?:hyperparameters|results|procedure)"),
+}
 TICKETS = (".md", ".txt", ".rst")
 
 
@@ -246,13 +247,10 @@ def is_run(found: Iterable[Found]) -> bool:
 
 
 def _is_evidence(item: Found) -> bool:
-    if item.kind is not None and item.kind.id == "model-card":
-        return bool(CARD_WORDS.search(Peek(item.source).text))
     if item.kind is None or not item.kind.evidence:
         return False
-    if item.kind.id in CODE_KINDS:
-        return bool(TRAINING_WORDS.search(Peek(item.source).window))
-    return True
+    words = WORDS_OF_A_RUN.get(item.kind.id)
+    return words is None or words.search(Peek(item.source).window) is not None
 
 
 def _not_a_run(path: str, found: tuple[Found, ...], skipped: list[Artifact]) -> str:

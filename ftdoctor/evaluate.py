@@ -164,10 +164,10 @@ def outcomes(labels: Sequence[Label], library: Library) -> Iterator[Outcome]:
     """Diagnose each labelled run in turn; a cause may be labelled by an alias."""
     from ftdoctor.diagnose import diagnose_run, gather
 
-    named = {alias: cause.id for cause in library.causes.values() for alias in cause.aliases}
     for given in labels:
-        causes = tuple(dict.fromkeys(named.get(name, name) for name in given.causes))
-        label = replace(given, causes=causes)
+        called = [(library.cause_called(name), name) for name in given.causes]
+        causes = dict.fromkeys(cause.id if cause else name for cause, name in called)
+        label = replace(given, causes=tuple(causes))
         begin = time.perf_counter()
         try:
             diagnosis = diagnose_run(gather(label.path, label.options(), library), library)

@@ -14,13 +14,11 @@ from ftdoctor.model import Call, Cause, Library, Symptom
 
 def explain(library: Library, name: str) -> str:
     """Return the entry of a cause or symptom in Markdown; FtdoctorError names the nearest id."""
-    if name in library.causes:
-        return explain_cause(library, library.causes[name])
+    cause = library.cause_called(name)
+    if cause is not None:
+        return explain_cause(library, cause)
     if name in library.symptoms:
         return explain_symptom(library, library.symptoms[name])
-    for cause in library.causes.values():
-        if name in cause.aliases:
-            return explain_cause(library, cause)
     near = difflib.get_close_matches(name, [*library.causes, *library.symptoms], 3, 0.4)
     hint = f"; near: {', '.join(near)}" if near else ""
     raise FtdoctorError(

@@ -179,10 +179,6 @@ def never(_: Peek) -> bool:
     return False
 
 
-def _jsonl(peek: Peek) -> bool:
-    return peek.jsonl
-
-
 def _safetensors(peek: Peek) -> bool:
     size = int.from_bytes(peek.head[:8], "little")
     return len(peek.head) > 8 and 2 <= size <= 100_000_000 and peek.head[8:9] == b"{"
@@ -463,7 +459,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("script", "script:read", ("*.py", "*.pyw")),
     Kind("shell", "shell:read", SHELL_NAMES),
     Kind("requirements", "requirements:read", REQUIREMENTS_NAMES, evidence=False),
-    Kind("model-card", "card:read_card", ("readme.md",), evidence=False),
+    Kind("model-card", "card:read_card", ("readme.md",)),
     Kind("html-table", "tables:read_html", (), _progress_page),
     Kind("media", names=MEDIA_NAMES, why="picture, document or patch", evidence=False),
     Kind("script", "script:read", (), line_has(r"\A#!.*python")),

@@ -326,6 +326,11 @@ class Library:
         """Return all signatures, symptoms first."""
         return (*self.symptoms.values(), *self.causes.values())
 
+    def cause_called(self, name: str) -> Cause | None:
+        """Return the cause of this id or alias."""
+        aliased = (cause for cause in self.causes.values() if name in cause.aliases)
+        return self.causes.get(name) or next(aliased, None)
+
 
 # --- findings and diagnosis -------------------------------------------------------------------
 

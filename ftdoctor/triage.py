@@ -35,11 +35,14 @@ def triage(
     waiting = iter(places)
     pending: dict[Future[Record], Place] = {}
     tried: set[Place] = set()
+
+    def submit(place: Place) -> None:
+        pending[executor.submit(examine_guarded, place, ask, limits, known(place))] = place
+
     try:
         while True:
             for place in islice(waiting, window - len(pending)):
-                future = executor.submit(examine_guarded, place, ask, limits, known(place))
-                pending[future] = place
+                submit(place)
             if not pending:
                 return
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
@@ -47,8 +50,7 @@ def triage(
                 if _lost(future) and place not in tried:
                     # Dask may lose a result whose worker dies just after it: once more elsewhere.
                     tried.add(place)
-                    again = executor.submit(examine_guarded, place, ask, limits, known(place))
-                    pending[again] = place
+                    submit(place)
                 else:
                     yield _outcome(future, place)
     finally:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftdoctor.codec import decode_diagnosis, encode, json_schema, schema_text
+from ftdoctor.codec import decode_diagnosis, encode, json_schema
 from ftdoctor.errors import FtdoctorError
 from ftdoctor.folders import folder
 from ftdoctor.model import Curve, Diagnosis, Fact, Severity, Where
@@ -48,7 +48,7 @@ def test_the_encoded_form_fits_the_schema(name: str) -> None:
 
 def test_the_schema_file_is_current() -> None:
     written = folder("reports").joinpath("diagnosis.schema.json").read_text(encoding="utf-8")
-    assert written == schema_text(), "write ftdoctor.codec.schema_text() to the file"
+    assert json.loads(written) == json_schema(), "write json_schema() to the file"
 
 
 def test_sparse_leaves_out_defaults_only() -> None:

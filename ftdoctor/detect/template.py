@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.rows import MIN_ROWS, facts_of, lines_of, no_rows, of_split, share_of
-from ftdoctor.detect.tokens import CHATS, CLOSE_ANSWERS, TOKENIZER, family_of, writes_text
+from ftdoctor.detect.tokens import CHATS, CLOSE_ANSWERS, TOKENIZER, family_of, may_be_causal
 from ftdoctor.families import family, is_base_model, templates_of_other_families
 from ftdoctor.model import Fact, Observation, Run
 
@@ -39,7 +39,7 @@ def missing(run: Run) -> Observation:
     read = run.fact("tokenizer.class") or run.fact("tokenizer.eos_token")
     if read is None or not read.where.path.endswith("tokenizer_config.json"):
         return unobservable("No tokenizer_config.json was found", TOKENIZER)
-    if not writes_text(run):
+    if not may_be_causal(run):
         return absent("The model is no causal language model", read)
     gguf = run.fact("gguf.chat_template")
     beside = "; the GGUF has one" if gguf is not None and gguf.value else ""

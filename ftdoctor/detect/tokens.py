@@ -104,7 +104,7 @@ def _ids(fact: Fact) -> list[int]:
     return [v for v in values if isinstance(v, int) and not isinstance(v, bool) and v >= 0]
 
 
-def writes_text(run: Run) -> bool:
+def may_be_causal(run: Run) -> bool:
     """Say whether the model may be a causal language model: nothing says that it is another.
 
     ForConditionalGeneration is the name of vision chat models of known families and of encoder
@@ -563,7 +563,7 @@ def stop_ids_disagree(run: Run) -> Observation:
         return unobservable("generation_config.json names no end token", GENERATION)
     if number is None or eos is None:
         return unobservable("The id of the tokenizer's end token is not known", TOKENIZER)
-    if not writes_text(run):
+    if not may_be_causal(run):
         return absent("The model is no causal language model")
     judged = [f for f in named if _ids(f) and _with_tokenizer(run, number, f)]
     if not judged:

@@ -102,12 +102,6 @@ def answer_part(text: str) -> str | None:
     return text[found.end() :] if found else None
 
 
-def opening_part(text: str) -> str:
-    """Return the text up to and with the last header of the model's turn."""
-    found = _last_answer(text)
-    return text[: found.end()] if found else text
-
-
 def prompt_closer(text: str) -> str | None:
     r"""Return the stop text right before the model's header ("" for none), None without a header.
 

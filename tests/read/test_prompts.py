@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ftdoctor.read.prompts import answer_part, formats_of, opening_part, prompt_closer, stops_in
+from ftdoctor.read.prompts import answer_part, formats_of, prompt_closer, stops_in
 
 CHATML = "<|im_start|>user\n{q}<|im_end|>\n<|im_start|>assistant\n{a}<|im_end|>"
 ZEPHYR = "<|user|>\n{q}</s>\n<|assistant|>\n{a}</s>"
@@ -34,7 +34,6 @@ def test_formats(text: str, formats: tuple[str, ...]) -> None:
 
 def test_the_part_after_the_header_is_the_answer() -> None:
     assert answer_part(ZEPHYR) == "\n{a}</s>"
-    assert opening_part(ZEPHYR) == "<|user|>\n{q}</s>\n<|assistant|>"
     assert answer_part("<|user|>\n{q}</s>") is None
 
 
