@@ -163,6 +163,16 @@ RULES: tuple[Rule, ...] = (
         _host,
     ),
     Rule(
+        "host",
+        ("tfevents.", "-"),
+        # Event files, and the folders that transformers' default_logdir names: Nov03_12-32-12_HOST.
+        re.compile(
+            r"(\btfevents\.\d{9,11}\.|\b[A-Z][a-z]{2}\d\d_\d\d-\d\d-\d\d_)"
+            r"([A-Za-z0-9][\w-]*(?:\.[A-Za-z][\w-]*)*)"
+        ),
+        _host,
+    ),
+    Rule(
         "user",
         ("logged in as", "user=", "logname=", "username"),
         re.compile(
@@ -187,7 +197,7 @@ _POSSIBLE = (
     r"|(?:password|passwd|client_secret|secret_key|secret_access_key|api_?key|(?:access|auth)_token)"
     r"['\"]?[\s\pZ\pC]*[=:]|@|\p{Nd}\.\p{Nd}{1,3}\.\p{Nd}{1,3}\.\p{Nd}"
     r"|(?:fe80|f[cd][0-9a-f]{2}|2[0-9a-f]{3}):[0-9a-f:]*:|/home/|/users/|\\users\\|host|master_addr"
-    r"|srun: error:|logged in as|user=|logname=|user_?name"
+    r"|tfevents\.|\d_\d\d-\d\d-\d\d_|srun: error:|logged in as|user=|logname=|user_?name"
 )
 REMEMBERED = 40  # characters of a text that is remembered as harmless: keys and roles of data rows
 REMEMBERED_TEXTS = 10_000

@@ -31,6 +31,12 @@ HEX40 = "0123456789abcdef0123456789abcdef01234567"
         ("C:\\Users\\Jane\\x", "~\\x", "home folder"),
         ("  host      : gpu-node-17", "  host      : [host]", "host"),
         ("MASTER_ADDR=node-3", "MASTER_ADDR=[host]", "host"),
+        ("runs/Nov03_12-32-12_bobs-PC", "runs/Nov03_12-32-12_[host]", "host"),
+        (
+            "events.out.tfevents.1703720982.gpu7.lab.org.1234.0",
+            "events.out.tfevents.1703720982.[host].1234.0",
+            "host",
+        ),
         ("srun: error: node012: task 0", "srun: error: [host]: task 0", "host"),
     ],
 )
