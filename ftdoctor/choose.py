@@ -25,7 +25,8 @@ ANCHORS = {
     "mlflow-meta": "mlflow",
     "ray-result": "ray",
 }
-TOOLS = tuple(dict.fromkeys(ANCHORS.values()))
+TOOLS = (*dict.fromkeys(ANCHORS.values()), "log")
+RECIPE_KINDS = frozenset({"script", "notebook", "shell", "settings"})
 WITHOUT_CURVE = frozenset({"wandb-config", "wandb-summary", "mlflow-meta"})
 # What several runs of one project use together; all else lies in the folder of its run.
 SHARED_KINDS = frozenset({
@@ -36,7 +37,16 @@ SHARED_KINDS = frozenset({
 TRACKER_FOLDERS = frozenset({
     "wandb", "mlruns", "runs", "log", "logs", "lightning_logs", "tb_logs", "tensorboard",
 })  # fmt: skip
-FIRST_ROW_WITHIN = 64 << 10  # bytes; only short fields stand before log_history
+# Folders inside a run's folder, by the names that trainers and people give them.
+PARTS = frozenset({
+    "out", "output", "outputs", "data", "dataset", "datasets", "log", "logs", "wandb", "mlruns",
+    "runs", "lightning_logs", "tb_logs", "tensorboard", "checkpoints", "ckpt", "ckpts", "adapter",
+    "final", "final_model", "merged", "merged_model", "lora_adapter", "tokenizer", "weights",
+    "export", "exported", "eval", "evals", "evaluation", "results", "scripts", "src", "configs",
+    "config", "gguf", "samples", "generations", "artifacts", "best", "last", "latest", "code",
+    "files", "tmp", "cache", ".hydra",
+})  # fmt: skip
+FIRST_ROWS_WITHIN = 64 << 10  # bytes; only short fields stand before log_history
 COPIED_WITHIN = 120  # seconds; files of one age were copied or checked out: it says nothing
 
 
@@ -57,12 +67,13 @@ class Choice:
 class _Anchor:
     """A main file of a run: the run's folder, what identifies it, and how good it is.
 
-    `order` is: whether it holds a curve, the time in its name, its time, its size.
+    `key`: two files are of one run if the shorter key is how the longer one begins. `order` is:
+    whether it holds a curve, the time in its name, its time, its size.
     """
 
     tool: str
     folder: str
-    key: str
+    key: tuple[str, ...]
     name: str
     order: tuple[bool, str, float, int]
 
@@ -73,12 +84,12 @@ _Run = list[_Anchor]
 def choose_run(found: tuple[Found, ...], choose: str = "") -> Choice:
     """Choose one run if the same tool left its main file in several.
 
-    Two folders are two runs if their trainer_state.json begin with different rows, their W&B
+    Two folders are two runs if the first rows of their trainer_state.json differ, their W&B
     folders have different ids, and so on. The newest is taken, of equal age the longest, or the
     one that `choose` names by its folder or id. Files above the runs stay with any of them.
     UnreadableRunError if no run has that name.
     """
-    runs = _runs(list(_anchors(found)))
+    runs = _runs(list(_anchors(found)) or list(_logs(found)))
     wanted = choose.strip("/")
     if wanted and not any(_is_named(run, wanted) for run in runs):
         return _folder(found, wanted, runs)
@@ -108,7 +119,9 @@ def _put_apart(
     found: tuple[Found, ...], winners: list[_Run], losers: list[_Run], spread: bool
 ) -> Choice:
     chosen = {anchor.folder for run in winners for anchor in run}
-    others = {a.folder: a.name for run in losers for a in run if a.folder not in chosen}
+    others = {
+        _home(a, chosen, losers): a.name for run in losers for a in run if a.folder not in chosen
+    }
     kept: list[Found] = []
     apart: dict[str, None] = {}
     for item in found:
@@ -144,10 +157,11 @@ def _anchors(found: tuple[Found, ...]) -> Iterator[_Anchor]:
         if kind == "console" and tracked:
             tool = "wandb"
         folder = source.path.rpartition("/")[0]
-        stamp = key = name = ""
+        stamp = name = ""
+        key: tuple[str, ...] = ()
         if tool == "wandb" and tracked:
-            folder, stamp, key = tracked.groups()
-            name = key
+            folder, stamp, name = tracked.groups()
+            key = (name,)
         elif tool in ("", "wandb"):
             continue
         elif match := CHECKPOINT.search(folder):
@@ -155,36 +169,62 @@ def _anchors(found: tuple[Found, ...]) -> Iterator[_Anchor]:
         elif match := LIGHTNING_RUN.match(source.path):
             folder, stamp = match.group(1), match.group(2).zfill(8)
         if tool == "hf":
-            key = _first_row(source)
+            key = _first_rows(source)
         modified = (source.modified or 0.0) if dated else 0.0
         order = (kind not in WITHOUT_CURVE, stamp, modified, source.size)
-        yield _Anchor(tool, folder, key or folder, name or folder or ".", order)
+        yield _Anchor(tool, folder, key or (folder,), name or folder or ".", order)
 
 
-def _first_row(source: Source) -> str:
-    """Return the first row of log_history: states of one run begin alike, wherever they lie."""
+def _logs(found: tuple[Found, ...]) -> Iterator[_Anchor]:
+    """Yield console logs that lie beside the program or the settings that made them.
+
+    A log alone in its folder may be one of several of a run: of a rank, of an attempt.
+    """
+    folders = {
+        item.source.path.rpartition("/")[0]
+        for item in found
+        if item.kind is not None and item.kind.id in RECIPE_KINDS
+    }
+    for item in found:
+        folder, _, name = item.source.path.rpartition("/")
+        if item.kind is not None and item.kind.id == "console" and folder in folders:
+            order = (True, "", item.source.modified or 0.0, item.source.size)
+            yield _Anchor("log", folder, (folder,), folder or name, order)
+
+
+def _first_rows(source: Source) -> tuple[str, ...]:
+    """Return the first rows of log_history: states of one run begin alike, wherever they lie.
+
+    The very first is not enough: runs of one seed differ only after their first update.
+    """
     try:
-        head = decode(source.head(FIRST_ROW_WITHIN))
+        head = decode(source.head(FIRST_ROWS_WITHIN))
     except OSError:
-        return ""
-    row = re.search(r'"log_history"\s*:\s*\[\s*(\{[^}]*\})', head)
-    return row.group(1) if row else ""
+        return ()
+    history = re.search(r'"log_history"\s*:\s*\[', head)
+    rows = head[history.end() :].partition("]")[0] if history else ""
+    return tuple(re.findall(r"\{[^{}]*\}", rows))
 
 
 def _runs(anchors: Sequence[_Anchor]) -> list[_Run]:
     """Group anchors of one tool that share a folder or a key; runs and anchors oldest first."""
-    runs: list[_Run] = []
+    folders: dict[tuple[str, str], _Run] = {}
     for anchor in anchors:
-        related = [run for run in runs if any(_is_same(anchor, other) for other in run)]
+        folders.setdefault((anchor.tool, anchor.folder), []).append(anchor)
+    runs: list[_Run] = []
+    for folder in folders.values():
+        related = [run for run in runs if _is_same(folder, run)]
         runs = [run for run in runs if run not in related]
-        runs.append([anchor, *(other for run in related for other in run)])
+        runs.append([*folder, *(other for run in related for other in run)])
     for run in runs:
         run.sort(key=lambda anchor: anchor.order)
     return sorted(runs, key=lambda run: (run[-1].order, run[-1].folder))
 
 
-def _is_same(one: _Anchor, other: _Anchor) -> bool:
-    return one.tool == other.tool and (one.folder == other.folder or one.key == other.key)
+def _is_same(one: _Run, other: _Run) -> bool:
+    """Compare the longest keys: an early checkpoint alone may be of any run of its seed."""
+    short, long = sorted((max((a.key for a in run), key=len) for run in (one, other)), key=len)
+    return one[0].tool == other[0].tool and long[: len(short)] == short
 
 
 def _is_named(run: _Run, wanted: str) -> bool:
@@ -216,6 +256,21 @@ def _are_related(run: _Run, chosen: _Run) -> bool:
 
 
 # --- whose file -------------------------------------------------------------------------------
+
+
+def _home(anchor: _Anchor, chosen: Iterable[str], losers: Iterable[_Run]) -> str:
+    """Return the folder of which all belongs to a run: `lr-3/` of a run in `lr-3/out/`.
+
+    That is the first folder above which is not named for a part of a run, unless the chosen run or
+    another of the same tool lies in it too.
+    """
+    home = anchor.folder
+    while home.rpartition("/")[2] in PARTS:
+        home = home.rpartition("/")[0]
+    of_tool = (a.folder for run in losers for a in run if a.tool == anchor.tool)
+    strangers = [*chosen, *(folder for folder in of_tool if folder != anchor.folder)]
+    shared = not home or any(_is_below(folder, home) for folder in strangers)
+    return anchor.folder if shared else home
 
 
 def _is_below(path: str, folder: str) -> bool:

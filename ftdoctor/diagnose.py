@@ -616,6 +616,7 @@ def summarise(run: Run) -> RunSummary:
         and name.rsplit(".", 1)[-1] in ("torch", "transformers", "trl", "peft", "accelerate")
     }
     times = run.metrics["time"].drop_nulls() if run.metrics.height else None
+    others = run.fact("run.others")
     return RunSummary(
         name=run.name,
         model=text("model_name_or_path", "lora.base_model", "model.type"),
@@ -627,6 +628,8 @@ def summarise(run: Run) -> RunSummary:
         ended=float(times[-1]) if times is not None and len(times) else None,
         ending=_ending(run),
         versions=versions,
+        chosen=others.where.path if others else "",
+        others=tuple(others.value) if others else (),
     )
 
 

@@ -500,7 +500,10 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """The run in one line: what was trained, with what, how far it got, how it ended."""
+    """The run in one line: what was trained, with what, how far it got, how it ended.
+
+    Of several runs in one place, `chosen` is the one that was diagnosed and `others` the rest.
+    """
 
     name: str
     model: str = ""
@@ -512,6 +515,8 @@ class RunSummary:
     ended: float | None = None
     ending: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    chosen: str = ""
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from ftdoctor.diagnose import diagnose_run
+from ftdoctor.library import load
 from ftdoctor.model import ArtifactState, Run
 from ftdoctor.read import Options, read_run
+from ftdoctor.render.html import render_html
+from ftdoctor.render.markdown import render_ticket
+from ftdoctor.render.terminal import render_terminal
 from ftdoctor.show import describe, render_show
 
 LOSSES = [2.0, 1.5, 1.25]
@@ -206,6 +211,11 @@ def test_of_several_runs_the_newest_is_read_and_the_others_are_named(tmp_path: P
     fact = run.fact("run.others")
     assert fact is not None
     assert (fact.value, fact.where.path) == (["old"], "new")
+    told = "This is `new`, one of 2 runs in this place; the other: `--run old`."
+    diagnosis = diagnose_run(run, load())
+    assert told in " ".join(render_terminal(diagnosis, width=100).split())
+    assert told in render_ticket(diagnosis)
+    assert "--run old</code>" in render_html(diagnosis)
 
 
 def test_the_run_that_is_named_is_read(tmp_path: Path) -> None:

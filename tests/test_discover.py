@@ -258,6 +258,35 @@ def test_of_several_projects_only_the_chosen_one_s_files_stay(tmp_path: Path) ->
     assert found.others == ("a", "c")
 
 
+def test_runs_of_one_seed_are_told_apart_after_their_first_row(tmp_path: Path) -> None:
+    first = {"step": 1, "loss": 2.0, "learning_rate": 0.0}
+    for name, second in (("a", 1.9), ("b", 7.0)):
+        history = [first, {"step": 2, "loss": second, "learning_rate": 1e-4}]
+        text = json.dumps({"log_history": history, "stateful_callbacks": {"x": {"y": name}}})
+        put(tmp_path, f"{name}/out/trainer_state.json", text, 1000)
+        put(tmp_path, f"{name}/train.py", "import torch", 1000)
+        put(tmp_path, f"{name}/data/train.jsonl", '{"text": "x"}\n', 1000)
+    put(tmp_path, "b/out/checkpoint-1/trainer_state.json", json.dumps({"log_history": [first]}))
+    put(tmp_path, "eval.py", "import torch")
+    found = discover(tmp_path, choose="a/out")
+    paths = {source.path for source in found.sources}
+    assert paths == {"a/out/trainer_state.json", "a/train.py", "a/data/train.jsonl", "eval.py"}
+    assert found.others == ("b/out",)
+
+
+def test_logs_beside_their_programs_are_runs_and_logs_of_ranks_are_not(tmp_path: Path) -> None:
+    for name, age in (("a", 1000), ("b", 9000)):
+        put(tmp_path, f"{name}/train.py", "import torch", age)
+        put(tmp_path, f"{name}/train.log", "{'loss': 1.0}", age)
+    found = discover(tmp_path)
+    assert {source.path for source in found.sources} == {"b/train.py", "b/train.log"}
+    assert found.others == ("a",)
+    for rank in (0, 1):
+        put(tmp_path / "b", f"attempt_0/{rank}/stdout.log", "{'loss': 1.0}", 9000)
+    assert discover(tmp_path / "b").others == ()
+    assert len(discover(tmp_path / "b").sources) == 4
+
+
 def test_a_folder_with_only_a_log_can_be_named(tmp_path: Path) -> None:
     put(tmp_path, "a/trainer_state.json", state(2.0))
     put(tmp_path, "c/nohup.out", "{'loss': 1.0}")

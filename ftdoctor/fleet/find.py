@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ftdoctor.choose import CHECKPOINT
+from ftdoctor.choose import CHECKPOINT, PARTS
 from ftdoctor.discover import FOLDERS_PASSED_OVER, MAX_DEPTH, discover, is_run
 from ftdoctor.errors import FtdoctorError, UnreadableRunError
 from ftdoctor.fleet.record import Place
@@ -46,15 +46,6 @@ TOOL_OF = {
     "metrics.csv": "csv",
     "result.json": "ray",
 }
-# Folders inside a run's folder, by the names that trainers and people give them.
-PARTS = frozenset({
-    "out", "output", "outputs", "data", "dataset", "datasets", "log", "logs", "wandb", "mlruns",
-    "runs", "lightning_logs", "tb_logs", "tensorboard", "checkpoints", "ckpt", "ckpts", "adapter",
-    "final", "final_model", "merged", "merged_model", "lora_adapter", "tokenizer", "weights",
-    "export", "exported", "eval", "evals", "evaluation", "results", "scripts", "src", "configs",
-    "config", "gguf", "samples", "generations", "artifacts", "best", "last", "latest", "code",
-    "files", "tmp", "cache", ".hydra",
-})  # fmt: skip
 # Lightning's, W&B's and the HF Trainer's TensorBoard folders.
 NUMBERED_PART = re.compile(
     r"version_\d+|(?:offline-)?run-\d{8}_\d{6}-\w+|latest-run"

@@ -139,6 +139,7 @@ def environment(limit: int = 4000) -> Environment:
         size=words.size,
         number=words.number,
         moment=words.moment,
+        several=words.of_several,
         plural=words.plural,
         listed=words.listed,
         short_path=words.short_path,

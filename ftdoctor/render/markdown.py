@@ -27,7 +27,14 @@ def render_ticket(d: Diagnosis) -> str:
     Text of the run is escaped outside fences, and fenced beyond its own backticks within them;
     `@` and `#` are defused in both, so that nobody is called and no ticket is linked.
     """
-    parts = [_verdict(d), _action(d), _table(d), _loss(d), _cost(d)]
+    parts = [
+        _verdict(d),
+        md(words.of_several(d.run), 600),
+        _action(d),
+        _table(d),
+        _loss(d),
+        _cost(d),
+    ]
     folded = [_quotes(d), _causes(d), _timeline(d), _gaps(d), _files(d)]
     footer = _footer(d)
     kept = [part for part in parts if part]

@@ -68,6 +68,8 @@ def render_terminal(
     if not shown(d) and d.verdict.lead:
         lines += _wrap(words.one_line(d.verdict.lead, 300), columns)
     lines += _fix_lines(d, columns)
+    if d.run.others:
+        lines += [("", ""), *_wrap(words.one_line(words.of_several(d.run), 400), columns)]
     if report:
         lines += [("", ""), (f"Report: {words.clean(report)}", DIM)]
     return _encodable("\n".join(_paint(*line, color) for line in lines) + "\n", encoding)

@@ -8,8 +8,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from ftdoctor.model import RunSummary
+
 PROBABLE, POSSIBLE = 0.70, 0.40  # from here on a cause is spoken of as likely, as possible
 LARGEST = 1e200  # of a plotted value
+OTHERS = 5  # further runs of a place that are named
 SHOWN = 0.05  # causes below this are listed without a card
 
 # Control characters (ANSI sequences among them), direction marks that reorder what is read
@@ -125,6 +128,20 @@ def listed(items: Iterable[str], last: str = "and") -> str:
     if not words:
         return ""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def of_several(run: RunSummary) -> str:
+    """Return which run of a place was diagnosed and how to see the others, "" for a lone run."""
+    if not run.others:
+        return ""
+    shown = [f"`--run {name}`" for name in run.others[:OTHERS]]
+    more = len(run.others) - len(shown)
+    if more:
+        shown.append(f"{more} more")
+    return (
+        f"This is `{run.chosen}`, one of {len(run.others) + 1} runs in this place; "
+        f"the {'others' if len(run.others) > 1 else 'other'}: {listed(shown)}."
+    )
 
 
 def moment(time: float | None, form: str = "%d %b %Y %H:%M UTC") -> str:
