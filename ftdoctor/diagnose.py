@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ftdoctor.compare import Comparison, compare
+from ftdoctor.conflicts import conflicts
 from ftdoctor.curves import thin
 from ftdoctor.detect.engine import MORE_TIME, detect_all
 from ftdoctor.discover import NOT_OPENED
@@ -167,6 +168,7 @@ def diagnose_run(run: Run, library: Library, deadline: Deadline = NEVER) -> Diag
         input_digest=_input_digest(run),
         signature_digest=library.digest,
         status={"cause": 1, "unreadable": 3}.get(verdict.kind, 0),
+        conflicts=conflicts(run),
     )
 
 

@@ -538,6 +538,14 @@ class Panel:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A setting on which the sources disagree: one fact per value, first the one that counts."""
+
+    setting: str
+    facts: tuple[Fact, ...]
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """Everything a report shows; the interface between analysis and rendering, JSON in and out.
@@ -564,6 +572,7 @@ class Diagnosis:
     input_digest: str
     signature_digest: str
     status: int
+    conflicts: tuple[Conflict, ...] = ()
     schema_version: str = SCHEMA_VERSION
 
     def finding(self, symptom: str) -> Finding | None:

@@ -53,7 +53,7 @@ def compare_named(good: Run, bad: Run) -> Part:
     seen: list[str] = []
     for kind, name, left, right in _pairs(good, bad):
         seen.append(f"{kind}.{name}")
-        if not _same(left.value, right.value):
+        if not same_value(left.value, right.value):
             found.append(_difference(kind, name, left, right))
     template, names = _chat_template(good, bad)
     return found + template, seen + names
@@ -71,7 +71,7 @@ def _pairs(good: Run, bad: Run) -> Iterator[tuple[str, str, Fact, Fact]]:
             yield kind, name.partition(".")[2], left, right
 
 
-def _same(left: Value, right: Value) -> bool:
+def same_value(left: Value, right: Value) -> bool:
     """Say whether two values mean the same: numbers by value, lists as sets."""
     numbers = _number(left), _number(right)
     if numbers[0] is not None and numbers[1] is not None:

@@ -30,6 +30,7 @@ FILES_OPEN, FILES_LISTED = 20, 150
 WHOLE = (20_000, 20_000)  # length of a text and number of items that no real diagnosis has
 UNLIKELY = 60
 NEXT = 8
+CONFLICTS = 20
 MOMENTS, MOMENTS_LISTED = 12, 60
 
 
@@ -217,6 +218,7 @@ def _page(d: Diagnosis, drawn: Drawn, limits: Limits, *, quoted: bool) -> str:
         unexplained=[_seen(f) for f in d.findings if f.symptom in d.unexplained],
         next_checks=[(n, _numbers(n.causes, d)) for n in d.next_checks[:NEXT]],
         chain=evidence.chain(d),
+        conflicts=d.conflicts[:CONFLICTS],
         timeline=d.timeline[:MOMENTS],
         more_moments=d.timeline[MOMENTS:MOMENTS_LISTED],
         timed=any(m.time is not None for m in d.timeline),

@@ -17,6 +17,7 @@ ROWS = 8
 FURTHER_ROWS = 4
 MOMENTS = 10
 GAPS = 8
+CONFLICTS = 10
 FILES = 12
 UNBREAKING = "\u200b"  # a zero-width space behind @ and # keeps trackers from linking them
 
@@ -35,7 +36,7 @@ def render_ticket(d: Diagnosis) -> str:
         _loss(d),
         _cost(d),
     ]
-    folded = [_quotes(d), _causes(d), _timeline(d), _gaps(d), _files(d)]
+    folded = [_quotes(d), _causes(d), _conflicts(d), _timeline(d), _gaps(d), _files(d)]
     footer = _footer(d)
     kept = [part for part in parts if part]
     used = len(footer) + sum(len(part) + 2 for part in kept) + 200
@@ -196,6 +197,16 @@ def _cause(d: Diagnosis, number: int, cause: RankedCause) -> str:
     if number > 1 and cause.edit:
         parts.append(_diff(cause.edit))
     return "\n\n".join(part for part in parts if part)
+
+
+def _conflicts(d: Diagnosis) -> str:
+    rows = [
+        f"| {code(c.setting)} | {code(words.number(f.value), 80)} | {code(str(f.where), 120)} |"
+        for c in d.conflicts[:CONFLICTS]
+        for f in c.facts
+    ]
+    head = "| setting (first what counts) | value | source |"
+    return _titled("Settings on which the files disagree", head, rows)
 
 
 def _timeline(d: Diagnosis) -> str:
