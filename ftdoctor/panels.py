@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,12 +38,14 @@ def _lengths(run: Run) -> Panel | None:
         return None
     limit = run.setting("max_length")
     cut = limit.value if limit and isinstance(limit.value, int | float) else None
-    counts, edges = np.histogram(lengths, bins=BINS)
+    low, high = int(lengths.min()), int(lengths.max())
+    width = max(1, math.ceil((high - low) / BINS))
+    counts, edges = np.histogram(lengths, bins=[*range(low, high, width), max(high, low + 1)])
     return Panel(
         "lengths",
         f"Length of {len(lengths):,} training examples in tokens",
         {
-            "edges": [round(float(e), 1) for e in edges],
+            "edges": [int(e) for e in edges],
             "counts": [int(c) for c in counts],
             "limit": cut,
         },
