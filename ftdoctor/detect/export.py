@@ -64,7 +64,7 @@ def files_missing(
             return present(
                 f"{', '.join(gone)} missing beside the weights{_in(fact.where.path)}", fact
             )
-    return absent(f"All of {', '.join(any_of)} lie beside the weights", *facts)
+    return absent(f"beside the weights: {', '.join(any_of)}", *facts)
 
 
 @detector("export.processor_missing")

@@ -23,6 +23,7 @@ from ftdoctor.detect.points import (
     too_few,
 )
 from ftdoctor.model import Observation, Run, Span
+from ftdoctor.render.text import plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,7 +84,7 @@ def stays(
     text = (
         f"{found.label} goes from {number(float(before[-1]))} to {_exactly(at, tolerance)} between "
         f"step {found.step(start - 1)} and {found.step(start)} and stays there "
-        f"to the end ({run_length} logged rows)"
+        f"to the end ({plural(run_length, 'logged row')})"
     )
     return present(
         text,
@@ -123,7 +124,7 @@ def starts_at(
     extent = "on every logged row" if until is None else f"up to step {until}"
     return present(
         f"{found.label} is {_exactly(at, tolerance)} from the first logged step "
-        f"{found.step(0)} on, {extent} ({length} rows)",
+        f"{found.step(0)} on, {extent} ({plural(length, 'row')})",
         found.fact(0),
         found.fact(length - 1),
         curves=(found.curve,),

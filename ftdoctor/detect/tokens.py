@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.rows import MIN_ROWS, facts_of, lines_of, no_rows, of_split, share_of
+from ftdoctor.detect.wording import shown
 from ftdoctor.families import Family, families, family, is_base_model, table
 from ftdoctor.model import Fact, Observation, Run
 
@@ -625,8 +626,15 @@ def token_untrained(run: Run) -> Observation:
         return absent("Embeddings are trained with the adapter", *([saved] if saved else []))
     fact = new or added
     assert fact is not None
-    shown = str(fact.value)[:80]
-    return present(f"Tokens were added ({shown}), but embeddings stay frozen", fact, adapter)
+    return present(f"Tokens were added{_added(fact)}, but embeddings stay frozen", fact, adapter)
+
+
+def _added(fact: Fact) -> str:
+    """Return which tokens a script adds, as ` (`<order>`, `</order>`)`, if they can be told."""
+    given = list(fact.value.values()) if isinstance(fact.value, dict) else [fact.value]
+    texts = [t for part in given for t in (part if isinstance(part, list) else [part])]
+    plain = [t for t in texts if isinstance(t, str)]
+    return f" ({shown(plain)})" if plain else ""
 
 
 def _beyond_family(run: Run) -> Fact | None:
