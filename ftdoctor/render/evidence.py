@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from ftdoctor.model import (
     Artifact,
     ArtifactState,
     Diagnosis,
+    Edit,
     Fact,
     Finding,
     Moment,
@@ -103,6 +105,24 @@ def numbered(d: Diagnosis) -> dict[str, int]:
 def shown_advice(d: Diagnosis) -> tuple[RankedCause, ...]:
     """Return the weak practice that is likelier there than not worth a word."""
     return tuple(c for c in d.advice if c.probability >= words.POSSIBLE)[:CARDS]
+
+
+def sides(edit: Edit, width: int = 200, most: int = 6) -> tuple[list[str], list[str]]:
+    """Return the lines of a change as they are and as they should be, safe to print.
+
+    A line of a notebook's file is shown as the code that it holds.
+    """
+    cell = edit.path.endswith(".ipynb")
+    before, after = (_code_of(text) if cell else text for text in (edit.before, edit.after))
+    return words.code_lines(before, width, most), words.code_lines(after, width, most)
+
+
+def _code_of(line: str) -> str:
+    try:
+        held = json.loads(line.strip().removesuffix(","))
+    except ValueError:
+        return line
+    return held.rstrip("\n") if isinstance(held, str) else line
 
 
 def second_cause(d: Diagnosis) -> RankedCause | None:
