@@ -113,6 +113,8 @@ def literal(value: Value, *, yaml: bool) -> str:
         return "null" if yaml else "None"
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, list):
+        return f"[{', '.join(literal(item, yaml=yaml) for item in value)}]"
     if isinstance(value, str):
         return value if yaml else f'"{value}"'
     return str(value)

@@ -373,7 +373,7 @@ def early_stopping_cannot_fire(run: Run) -> Observation:
     if None in amounts or every is None or last is None:
         return unobservable("Evaluation interval or last step is not known", _CONFIG)
     waits, interval, total = (float(a or 0) for a in amounts)
-    text = f"patience {waits:g} times {interval:g} steps is {waits * interval:g} of {total:g} steps"
+    text = f"patience {waits:g} x {interval:g} steps is {waits * interval:g} of {total:g} steps"
     if total > 0 and waits * interval >= total:
         return present(text, patience, every, last)
     return absent(text, patience, every, last)

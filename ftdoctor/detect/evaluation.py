@@ -665,7 +665,7 @@ def never_shown(run: Run, *, rows: int = 5) -> Observation:
         return unobservable("the number of steps is not known", *TRAIN_FILES)
     loss = points(run, "loss") or points(run, "reward")
     count = len(loss) if loss is not None else 0
-    text = f"{count} training rows were logged for {done[0]:.0f} steps"
+    text = f"rows logged: {count}, for {plural(int(done[0]), 'step')} of training"
     if done[0] >= 20 and count < rows:
         return present(text, done[1])
     return absent(text, done[1])

@@ -136,7 +136,7 @@ def gguf_template_missing(run: Run) -> Observation:
     template = run.fact("gguf.chat_template")
     if template is not None:
         return absent("The GGUF holds a chat template", template)
-    return present(f"`{model.where.path}` has no tokenizer.chat_template", model)
+    return present(f"`{model.where.path}` holds no chat template", model)
 
 
 @detector("export.gguf_stop_token")

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect.points import number as amount_of
 from ftdoctor.detect.wording import ITEMS, named, said, shown
 from ftdoctor.model import Fact, Observation, Run, Where
 from ftdoctor.render.text import listed
-from ftdoctor.render.text import number as amount_of
 
 _HOMES = (
     ("tokenizer.", "tokenizer files"),

@@ -365,7 +365,8 @@ def _pad_is_end(run: Run, fact: Fact, eos: str | None) -> Observation:
         return absent(f"Turns end with {closes.value!r}, not with the padding token", fact)
     if own is not None and own.turn_ends and eos not in [t for t, _ in own.turn_ends] and closes:
         return absent("Turns of this family end with another token", fact)
-    return present(f"The padding token is the end token `{eos}` ({fact.where})", fact)
+    token = f" `{eos}`" if eos else ""
+    return present(f"The padding token is the end token{token} ({fact.where})", fact)
 
 
 @detector("tokens.collator_masks_padding")
@@ -451,7 +452,7 @@ def length_spread(run: Run, *, times_median: float, top_share: float) -> Observa
     median, total = float(sizes.quantile(0.5) or 0), float(sizes.sum())
     top = float(sizes.head(max(1, rows.height // 100)).sum()) / max(1.0, total)
     ratio = float(sizes[0]) / max(1.0, median)
-    text = f"The longest row is {ratio:.0f} times the median; the longest 1 % hold {top:.0%} of all"
+    text = f"The longest row is {ratio:.3g} times the median; the longest 1 % hold {top:.0%} of all"
     if ratio > times_median and top > top_share:
         return present(text, *facts_of(rows, "data.size", "size"))
     return absent(text)
