@@ -285,9 +285,11 @@ def run_at(
         mask &= np.isin(found.steps, other.steps[other.values > beside_above])
     start, length = stats.longest_run(mask)
     if length < min(rows, len(found)):
-        return absent(f"{found.label} is {at:g} on at most {length} consecutive rows")
+        return absent(
+            f"{found.label} is {at:g} on at most {plural(length, 'row')} one after the other"
+        )
     return present(
-        f"{found.label} is {_exactly(at, tolerance)} on {length} consecutive rows "
+        f"{found.label} is {_exactly(at, tolerance)} on {plural(length, 'consecutive row')} "
         f"from step {found.step(start)} to {found.step(start + length - 1)}",
         found.fact(start),
         curves=(found.curve,),

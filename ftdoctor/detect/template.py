@@ -9,6 +9,7 @@ from ftdoctor.detect.rows import MIN_ROWS, facts_of, lines_of, no_rows, of_split
 from ftdoctor.detect.tokens import CHATS, CLOSE_ANSWERS, TOKENIZER, family_of, writes_text
 from ftdoctor.families import family, is_base_model, templates_of_other_families
 from ftdoctor.model import Fact, Observation, Run
+from ftdoctor.render.text import plural
 
 if TYPE_CHECKING:
     import polars as pl
@@ -143,7 +144,8 @@ def drops(run: Run, *, what: str) -> Observation:
     lost = rows.filter(_is_lost(what))
     if what != "thinking" and not lost.height:
         return absent(f"{_WORDS[what].capitalize()} survive rendering", fact)
-    said = f"The template has {_WORDS[what]} {fact.value}; {rows.height:,} sampled rows have some"
+    some = plural(rows.height, "sampled row")
+    said = f"The template has {_WORDS[what]} {fact.value}; some are in {some}"
     return present(f"{said}, e.g. {lines_of(rows)}", fact, *facts_of(rows, "data.roles", "roles"))
 
 

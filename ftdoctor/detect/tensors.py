@@ -270,7 +270,9 @@ def quantised_merge(run: Run) -> Observation:
         return absent("No tensor of the full weights is quantised")
     file, name = str(marks["file"][0]), str(marks["name"][0])
     fact = Fact("weights.quantised", name, Where(file, tensor=name))
-    return present(f"`{file}` holds {marks.height} bitsandbytes tensors (`{name}`)", fact)
+    return present(
+        f"`{file}` holds {plural(marks.height, 'tensor')} of bitsandbytes (`{name}`)", fact
+    )
 
 
 @detector("tensors.dtype_differs")
