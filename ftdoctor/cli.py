@@ -8,7 +8,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -288,8 +288,10 @@ def diagnose(
         written = write_reports(diagnosis, output, asked, quotes=not no_quotes, zipped=zipped)
     if not quiet:
         print_summary(diagnosis, *written)
-    if opened:
-        typer.launch(written[0].resolve().as_uri())
+    if opened and not _opened(written):
+        typer.echo(
+            "No browser could be started; set BROWSER, or open the report yourself.", err=True
+        )
     raise typer.Exit(status_of(diagnosis, fail_on))
 
 
@@ -547,6 +549,20 @@ def run_examples(
             failed += bool(problem)
             typer.echo(f"{item.id}[{index}]: {problem or 'holds'}")
     raise typer.Exit(2 if failed else 0)
+
+
+def _opened(written: Sequence[Path]) -> bool:
+    """Show the page, or the one file of another format, in the browser; False if there is none."""
+    import webbrowser
+
+    from ftdoctor.limits import release_memory
+
+    release_memory()  # a browser inherits the limit, and would not start below it
+    shown = next((path for path in written if path.suffix == ".html"), written[0])
+    try:
+        return webbrowser.open(shown.resolve().as_uri())
+    except (webbrowser.Error, OSError):  # what BROWSER names is no program
+        return False
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from ftdoctor.conflicts import conflicts
 from ftdoctor.curves import thin
 from ftdoctor.detect.engine import MORE_TIME, detect_all
 from ftdoctor.discover import NOT_OPENED
-from ftdoctor.fixes import edit_for, fitting, fix_text
+from ftdoctor.fixes import edit_for, fitting, fix_text, place_text
 from ftdoctor.library import load
 from ftdoctor.limits import ASSEMBLY_SHARE, NEVER, READING_SHARE, Deadline
 from ftdoctor.model import (
@@ -196,6 +196,7 @@ def _ranked_cause(
     fitted = fitting(cause, run)
     named = str(trainer.value) if trainer else ""
     experimental = cause.status is Status.EXPERIMENTAL
+    edit, setting_fix = edit_for(fitted, run), fix_text(fitted, named)
     return RankedCause(
         id=cause.id,
         title=f"{cause.title} (experimental)" if experimental else cause.title,
@@ -208,8 +209,8 @@ def _ranked_cause(
         mechanism=cause.mechanism,
         fix=cause.fix,
         verdict=cause.verdict,
-        edit=edit_for(fitted, run),
-        setting_fix=fix_text(fitted, named),
+        edit=edit,
+        setting_fix=setting_fix + (place_text(fitted, run) if setting_fix and not edit else ""),
         explained_by=ranked.explained_by,
         leads_to=tuple(library.causes[c].title for c in cause.leads_to if c in library.causes),
         next_check=cause.next_check,

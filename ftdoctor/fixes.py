@@ -6,10 +6,17 @@ import ast
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import PurePosixPath
 
-from ftdoctor.model import Cause, Edit, Fact, Run, Value
+from ftdoctor.detect.facts import same
+from ftdoctor.detect.wording import place_of
+from ftdoctor.edits import edit_command, literal, replace_value
+from ftdoctor.model import Cause, Edit, Fact, Patch, Run
 
+# Kinds of files that tell what was asked for, and are no place to change it.
+RECORDS = frozenset({
+    "training-args", "tensorboard", "wandb-binary", "wandb-config", "wandb-metadata",
+    "mlflow-param", "mlflow-database", "trainer-state", "console",
+})  # fmt: skip
 TEXT_END = "text.end"  # the setting of a patch that changes what the training text ends with
 
 # Canonical setting (HF TrainingArguments) -> name in the trainer's own configuration.
@@ -94,22 +101,58 @@ def fix_text(cause: Cause, trainer: str) -> str:
     return f"Set `{name}` to `{literal(cause.patch.to, yaml=True)}`."
 
 
+def place_text(cause: Cause, run: Run) -> str:
+    """Return where the setting was given if no file that we hold sets it, "" if nothing tells."""
+    facts = _set_by(run, cause.patch.setting) if cause.patch else []
+    kinds = {_kind_of(fact, run): fact for fact in reversed(facts)}
+    if not facts or not kinds.keys() <= RECORDS:
+        return ""
+    if typed := kinds.get("wandb-metadata"):
+        return f" It was given on the command line, as `{place_of(typed)}` records."
+    value = literal(facts[0].value, yaml=True)
+    return f" No file here sets it; `{place_of(facts[0])}` records that it was `{value}`."
+
+
 def edit_for(cause: Cause, run: Run) -> Edit | None:
-    """Return the change at the place where the setting was read, if we hold that line of text."""
+    """Return the change at the place that gave the value in force, if we hold that line of text."""
     if cause.patch is None:
         return None
     if cause.patch.setting == TEXT_END:
         return _edit_text_end(run, str(cause.patch.to))
-    for fact in run.settings.get(cause.patch.setting, ()):
-        line = _line_at(fact, run)
-        if line is None or fact.where.line is None:
-            continue
-        if cause.patch.delete:
-            return Edit(fact.where.path, fact.where.line, line, "")
-        changed = replace_value(line, fact, cause.patch.to)
-        if changed is not None and changed != line:
-            return Edit(fact.where.path, fact.where.line, line, changed)
-    return None
+    edits = (_edit_at(fact, cause.patch, run) for fact in _set_by(run, cause.patch.setting))
+    return next((edit for edit in edits if edit is not None), None)
+
+
+def _set_by(run: Run, setting: str) -> list[Fact]:
+    """Return the places that give the value in force: what was typed before what a file says.
+
+    A script's default that the command line replaced is no place to change.
+    """
+    facts = run.settings.get(setting, ())
+    asked = [fact for fact in facts if same(fact.value, facts[0].value)]
+    return sorted(asked, key=lambda fact: not _is_command(fact, run))
+
+
+def _kind_of(fact: Fact, run: Run) -> str:
+    return next((a.kind for a in run.artifacts if a.path == fact.where.path), "")
+
+
+def _is_command(fact: Fact, run: Run) -> bool:
+    """Say whether a fact is an option of a command: in a shell script, or behind `!` in a cell."""
+    kind, line = _kind_of(fact, run), _line_at(fact, run) or ""
+    return kind == "shell" or (kind == "notebook" and bool(re.match(r"\s*\"\s*[!%]", line)))
+
+
+def _edit_at(fact: Fact, patch: Patch, run: Run) -> Edit | None:
+    line = _line_at(fact, run)
+    if line is None or fact.where.line is None:
+        return None
+    if _is_command(fact, run):
+        return edit_command(run.texts[fact.where.path].splitlines(), fact, patch)
+    changed = "" if patch.delete else replace_value(line, fact, patch.to)
+    if changed is None or changed == line:
+        return None
+    return Edit(fact.where.path, fact.where.line, line, changed)
 
 
 def _edit_text_end(run: Run, ending: str) -> Edit | None:
@@ -163,39 +206,3 @@ def _line_at(fact: Fact, run: Run) -> str | None:
         return None
     lines = text.splitlines()
     return lines[fact.where.line - 1] if 0 < fact.where.line <= len(lines) else None
-
-
-def replace_value(line: str, fact: Fact, to: Value) -> str | None:
-    """Return the line with the setting's value replaced, or None if the value is not on it.
-
-    Understands `key=value` (Python, shell), `key: value` (YAML), `"key": value` (JSON) and
-    `--key value` (shell).
-    """
-    suffix = PurePosixPath(fact.where.path).suffix
-    yaml = suffix not in {".py", ".ipynb"}
-    name = re.escape(fact.name.rsplit(".", 1)[-1])
-    value = r"(\[[^\]]*\]|\"[^\"]*\"|'[^']*'|[^\s,;#)}\]]+)"
-    patterns = (
-        rf"(?P<head>\b\w*{name}\w*\"?\s*[:=]\s*){value}",
-        rf"(?P<head>--\w*{name}\w*[ =]){value}",
-        rf"(?P<head>^\s*[\w.\"-]+\s*[:=]\s*){value}",
-    )
-    for pattern in patterns:
-        match = re.search(pattern, line)
-        if match:
-            new = literal(to, yaml=yaml)
-            return line[: match.start()] + match["head"] + new + line[match.end() :]
-    return None
-
-
-def literal(value: Value, *, yaml: bool) -> str:
-    """Write a value as YAML/JSON (`true`) or as Python (`True`)."""
-    if isinstance(value, bool):
-        return str(value).lower() if yaml else str(value)
-    if value is None:
-        return "null" if yaml else "None"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, str):
-        return value if yaml else f'"{value}"'
-    return str(value)

@@ -106,6 +106,15 @@ def limit_memory(limit: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
+def release_memory() -> None:
+    """Lift the limit of `limit_memory`, which a program that is started would inherit."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+
 # --- the list ---------------------------------------------------------------------------------
 
 CONSTANT = re.compile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,15 @@ FAILED = Path(__file__).parents[1] / "fixtures" / "lr-too-high" / "full" / "run"
 HEALTHY = Path(__file__).parents[1] / "fixtures" / "healthy" / "full-fine-tune" / "run"
 
 
-def ftdoctor(*arguments: object, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def ftdoctor(
+    *arguments: object, cwd: Path, stdin: str = "", browser: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command; `browser` is what BROWSER names, on a machine that has no other."""
+    surroundings = {"PATH": str(cwd), "BROWSER": browser} if browser is not None else None
     return subprocess.run(
         [sys.executable, "-m", "ftdoctor", *map(str, arguments)],
         cwd=cwd,
+        env=surroundings and {**os.environ, **surroundings, "DISPLAY": "", "WAYLAND_DISPLAY": ""},
         input=stdin,
         capture_output=True,
         text=True,
@@ -41,6 +47,37 @@ def test_output_can_be_a_file_or_a_folder(tmp_path: Path) -> None:
     ftdoctor("diagnose", FAILED, "-o", "x.html", cwd=tmp_path)
     assert (tmp_path / "reports" / "ftdoctor-run.html").is_file()
     assert (tmp_path / "x.html").is_file()
+
+
+def recorder(folder: Path) -> Path:
+    """Return a browser that writes down what it was asked to show, and the limits it lives under."""
+    script = folder / "browser"
+    script.write_text('#!/bin/sh\necho "$1" > asked.txt\n(ulimit -Sd; ulimit -Hd) > limits.txt\n')
+    script.chmod(0o755)
+    return script
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the browser of this test is a shell script")
+@pytest.mark.parametrize("formats", ["html", "md,html"])
+def test_open_shows_the_page_in_the_browser(formats: str, tmp_path: Path) -> None:
+    browser = str(recorder(tmp_path))
+    done = ftdoctor("diagnose", FAILED, "--open", "--format", formats, cwd=tmp_path,
+                    browser=browser)  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "")
+    page = tmp_path / "ftdoctor-run.html"
+    assert (tmp_path / "asked.txt").read_text().strip() == page.resolve().as_uri()
+    soft, hard = (tmp_path / "limits.txt").read_text().split()
+    assert soft == hard  # the diagnosis' own limit of memory is not the browser's
+
+
+@pytest.mark.parametrize("browser", ["", "no-such-browser"])
+def test_open_says_in_one_line_that_there_is_no_browser(browser: str, tmp_path: Path) -> None:
+    done = ftdoctor("diagnose", FAILED, "--open", cwd=tmp_path, browser=browser)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "No browser could be started; set BROWSER, or open the report yourself."
+    ]
+    assert (tmp_path / "ftdoctor-run.html").is_file()
 
 
 def test_json_is_the_diagnosis_and_nothing_else(tmp_path: Path) -> None:

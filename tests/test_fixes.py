@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from ftdoctor.diagnose import first_sentence
+from ftdoctor.edits import literal, replace_value
 from ftdoctor.examples import run_from_example
-from ftdoctor.fixes import end_with, fitting, fix_text, literal, replace_value, setting_in
-from ftdoctor.model import Cause, Fact, Patch, Severity, Where
+from ftdoctor.fixes import edit_for, end_with, fitting, fix_text, place_text, setting_in
+from ftdoctor.model import Cause, Fact, Patch, Run, Severity, Where
+from ftdoctor.read import read_run
+from ftdoctor.render.evidence import sides
 
 
 def cause(patch: Patch | None, **fix_for: str) -> Cause:
@@ -107,3 +114,86 @@ def test_a_value_that_is_set_already_is_no_fix() -> None:
 def test_a_stop_in_code_or_brackets_ends_no_sentence() -> None:
     text = "Save it (`a = b; c()`, i.e. now; soon) beside `x. y`. Then convert."
     assert first_sentence(text) == "Save it (`a = b; c()`, i.e. now; soon) beside `x. y`."
+
+
+TRAIN = """import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float, default=2e-5)
+args = TrainingArguments(learning_rate=parser.parse_args().lr, output_dir="out")
+"""
+CELLS = ["!pip install trl\n", "!python train.py --lr 0.5 \\\n", "  --epochs 2"]
+NOTEBOOK = json.dumps({"cells": [{"cell_type": "code", "source": CELLS}], "nbformat": 4}, indent=1)
+LOWER = cause(Patch("learning_rate", 1e-4))
+
+
+def read(folder: Path, **files: str) -> Run:
+    """Read a run of a script, and files whose names have `_` for each dot."""
+    (folder / "train.py").write_text(TRAIN)
+    for name, text in files.items():
+        (folder / name.replace("_", ".")).write_text(text)
+    return read_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "before", "after"),
+    [
+        ("run_sh", "#!/bin/sh\npython train.py \\\n  --epochs 2 \\\n  --lr 0.5\n", 4,
+         "  --lr 0.5", "  --lr 0.0001"),
+        ("job_sbatch", "#!/bin/bash\nLR=0.5\nsrun python train.py --lr $LR\n", 2,
+         "LR=0.5", "LR=0.0001"),
+        ("run_sh", "LR=${1:-0.5}\npython train.py --lr=$LR\n", 1, "LR=${1:-0.5}", "LR=${1:-0.0001}"),
+        ("Makefile", "LR ?= 0.5\ntrain:\n\t@python train.py --lr $(LR)\n", 1,
+         "LR ?= 0.5", "LR ?= 0.0001"),
+        ("go_ipynb", NOTEBOOK, 7, "!python train.py --lr 0.5 \\", "!python train.py --lr 0.0001 \\"),
+    ],
+)  # fmt: skip
+def test_what_was_typed_is_changed_where_it_was_typed(
+    name: str, text: str, line: int, before: str, after: str, tmp_path: Path
+) -> None:
+    edit = edit_for(LOWER, read(tmp_path, **{name: text}))
+    assert edit is not None
+    assert (edit.path, edit.line) == (name.replace("_", "."), line)
+    assert sides(edit) == ([before], [after])
+
+
+def test_a_default_that_nothing_replaced_is_changed_in_the_script(tmp_path: Path) -> None:
+    edit = edit_for(LOWER, read(tmp_path, run_sh="#!/bin/sh\npython train.py --epochs 2\n"))
+    assert edit is not None
+    assert (edit.path, edit.after) == (
+        "train.py", 'parser.add_argument("--lr", type=float, default=0.0001)',
+    )  # fmt: skip
+
+
+def test_a_command_that_is_only_recorded_is_named_and_the_script_left_alone(tmp_path: Path) -> None:
+    kept = json.dumps({"program": "train.py", "args": ["--lr", "0.5"]})
+    files = tmp_path / "wandb" / "run-20260110_120000-abc12345" / "files"
+    files.mkdir(parents=True)
+    (files / "wandb-metadata.json").write_text(kept)
+    run = read(tmp_path)
+    assert edit_for(LOWER, run) is None
+    assert place_text(LOWER, run).startswith(" It was given on the command line, as `wandb/run-")
+
+
+def test_without_any_file_that_sets_it_the_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "stdout.log").write_text("learning_rate: 0.5\n{'loss': 1.0, 'epoch': 0.1}\n" * 3)
+    run = read(tmp_path)
+    records = {a.path: a.kind for a in run.artifacts}
+    fact = replace(run.settings["learning_rate"][0], value=0.5, where=Where("stdout.log", line=1))
+    run = replace(run, settings={"learning_rate": (fact, *run.settings["learning_rate"])})
+    assert records["stdout.log"] == "console"
+    assert edit_for(LOWER, run) is None
+    told = " No file here sets it; `stdout.log:1` records that it was `0.5`."
+    assert place_text(LOWER, run) == told
+
+
+def test_a_flag_is_taken_off_the_command(tmp_path: Path) -> None:
+    run = read(tmp_path, run_sh="python train.py --fp16 --lr 0.5\n")
+    edit = edit_for(cause(Patch("fp16", False)), run)
+    assert edit is not None
+    assert edit.after == "python train.py --lr 0.5"
+
+
+def test_a_key_that_only_contains_the_name_is_another_setting() -> None:
+    line = "    peft = LoraConfig(lora_alpha=16, r=8)"
+    fact = Fact("lora.r", 8, Where("train.py", line=1))
+    assert replace_value(line, fact, 16) == "    peft = LoraConfig(lora_alpha=16, r=16)"

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.model import Fact, Observation, Run, Span, Where
+from ftdoctor.render.text import plural
 
 RECORDS = "checkpoints.jsonl"
 FOLDERS = "checkpoint-N folders"
@@ -34,7 +35,7 @@ def expired(run: Run, *, assumed: bool) -> Observation:
     if lasting is None:
         return unobservable("No record of saved checkpoints", RECORDS)
     if lasting.value:
-        return absent(f"{lasting.value} checkpoints are kept without expiry", lasting)
+        return absent(f"kept without expiry: {plural(lasting.value, 'checkpoint')}", lasting)
     end, guess = run.fact("checkpoint.expires_at"), run.fact("checkpoint.ttl_assumed")
     if end is None:
         return unobservable("When the checkpoints were saved is not known", "config.json, logs.log")

@@ -7,10 +7,12 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from ftdoctor.detect import absent, detector, present, unobservable
-from ftdoctor.detect.facts import number, shown
+from ftdoctor.detect.facts import number
 from ftdoctor.detect.script import family_of
+from ftdoctor.detect.wording import named, said, shown
 from ftdoctor.families import has_no_chat_format
 from ftdoctor.model import Fact, Observation, Run
+from ftdoctor.render.text import plural
 
 _CONFIG = "training configuration"
 _CHAT = {
@@ -97,7 +99,7 @@ def lora_targets(run: Run, *, absent_from_model: Literal["all", "some"]) -> Obse
         return present(f"{', '.join(missing[:5])} are not layers {both}", asked, *_model_facts(run))
     if missing:
         return absent(f"{len(missing)} of {len(telling)} targets are not layers {both}", asked)
-    return absent(f"all {len(names)} targets are layers of {known.id}", asked)
+    return absent(f"every target module is a layer of {known.id}", asked)
 
 
 def _training_ran(run: Run) -> bool:
@@ -150,7 +152,7 @@ def chat_strategy_without_template(run: Run) -> Observation:
     if fact is None:
         return unobservable("No file says how rows are turned into text", _CONFIG)
     if kind != "chat":
-        return absent(f"`{fact.name}` is {shown(fact.value)}, which needs no chat template", fact)
+        return absent(f"{said(fact)}, which needs no chat template", fact)
     given = run.known("chat_template") or run.fact("tokenizer.chat_template")
     given = given or run.setting("template") or run.fact("script.train.chat_template")
     if given is not None and given.value not in (None, "", "default", "none"):
@@ -159,7 +161,7 @@ def chat_strategy_without_template(run: Run) -> Observation:
     if known is None:
         return unobservable("Whether the model has a chat template is not known", "tokenizer files")
     if has_no_chat_format(known):
-        text = f"`{fact.name}` is {shown(fact.value)}, but {known.id} models have no chat template"
+        text = f"{said(fact)}, but {known.id} models have no chat template"
         return present(text, fact, *_model_facts(run))
     return absent(f"{known.id} models have a chat format", fact)
 
@@ -177,10 +179,10 @@ def layout_against_strategy(run: Run) -> Observation:
     clash = (kind == "text" and layout in _CHAT_LAYOUTS) or (
         kind == "chat" and layout in _TEXT_LAYOUTS
     )
-    said = f"`{fact.name}` is {shown(fact.value)} ({fact.where}), the rows are {layout}"
+    text = f"{said(fact)}, the rows are {layout}"
     if clash:
-        return present(f"{said} ({layouts[0].where})", fact, layouts[0])
-    return absent(said, fact, layouts[0])
+        return present(f"{text} ({layouts[0].where})", fact, layouts[0])
+    return absent(text, fact, layouts[0])
 
 
 # --- values -----------------------------------------------------------------------------------
@@ -193,14 +195,13 @@ def invalid_number(run: Run) -> Observation:
     wrong += _endless_epochs(run)
     if wrong and run.series("loss") is not None:
         # A default that the script replaces or does not come to, such as a LoRA rank of 0 for none.
-        return absent(f"`{wrong[0].name}` {shown(wrong[0].value)}, but training went on", *wrong)
+        return absent(f"{said(wrong[0])}, but training went on", *wrong)
     if wrong:
-        listed = ", ".join(f"`{f.name}` {shown(f.value)} ({f.where})" for f in wrong[:4])
-        return present(f"{listed} cannot be trained with", *wrong)
+        return present(f"training cannot work with this: {'; '.join(map(said, wrong[:4]))}", *wrong)
     seen = [f for name in _LEAST for f in run.settings.get(name, ())[:1]]
     if not seen:
         return unobservable("No training settings were found", _CONFIG)
-    return absent(f"all {len(seen)} numbers are in their ranges", *seen[:3])
+    return absent("every number is one that training can work with", *seen[:3])
 
 
 def _is_invalid(fact: Fact) -> bool:
@@ -234,7 +235,7 @@ def empty_setting(run: Run, *, settings: list[str]) -> Observation:
     if empty:
         return present(f"`{empty[0].name}` has no value in {empty[0].where}", *empty)
     if seen:
-        return absent(f"{', '.join(f'`{f.name}`' for f in seen)} are given", *seen)
+        return absent(f"given: {', '.join(named(f.name) for f in seen)}", *seen)
     return unobservable("None of the required settings was found", _CONFIG)
 
 
@@ -248,8 +249,7 @@ def unusual_number(run: Run) -> Observation:
         return unobservable("No training settings were found", _CONFIG)
     odd = [f for f in seen if not _is_usual(f)]
     if odd:
-        listed = ", ".join(f"`{f.name}` {shown(f.value)} ({f.where})" for f in odd)
-        return present(f"{listed} is outside the usual range", *odd)
+        return present(f"outside the usual range: {'; '.join(map(said, odd))}", *odd)
     return absent("the values are in their usual ranges", *seen)
 
 
@@ -305,7 +305,9 @@ def evaluates_on_training_file(run: Run) -> Observation:
                 f"training ({trained.where}) and evaluation ({fact.where}) both read {shown(one)}"
             )
             return present(text, fact, trained)
-    return absent(f"training reads {shown(one)}, evaluation {_plain_path(judged[0])}", *judged)
+    return absent(
+        f"training reads {shown(one)}, evaluation {shown(_plain_path(judged[0]))}", *judged
+    )
 
 
 _JUDGED_FILES = (
@@ -371,7 +373,7 @@ def early_stopping_cannot_fire(run: Run) -> Observation:
     if None in amounts or every is None or last is None:
         return unobservable("Evaluation interval or last step is not known", _CONFIG)
     waits, interval, total = (float(a or 0) for a in amounts)
-    text = f"patience {waits:g} times {interval:g} steps is {waits * interval:g} of {total:g} steps"
+    text = f"patience {waits:g} x {interval:g} steps is {waits * interval:g} of {total:g} steps"
     if total > 0 and waits * interval >= total:
         return present(text, patience, every, last)
     return absent(text, patience, every, last)
@@ -397,5 +399,7 @@ def best_checkpoint_at_risk(run: Run) -> Observation:
         return unobservable("How many checkpoints are kept is not visible", _CONFIG)
     amount = number(limit.value)
     if amount is not None and 0 < amount <= 2:
-        return present(f"only the last {amount:g} checkpoints are kept, best or not", limit)
+        return present(
+            f"kept, best or not: only the last {plural(int(amount), 'checkpoint')}", limit
+        )
     return absent(f"`save_total_limit` is {shown(limit.value)}", limit)

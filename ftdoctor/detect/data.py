@@ -22,6 +22,7 @@ from ftdoctor.detect.rows import (
     text_list,
 )
 from ftdoctor.model import Fact, Observation, Run, Where
+from ftdoctor.render.text import plural
 
 if TYPE_CHECKING:
     import polars as pl
@@ -113,8 +114,40 @@ def problems(
     _, name, fact, lines = worst
     path = fact.where.path
     where = ", ".join(f"{path}:{n}" if i == 0 else f":{n}" for i, n in enumerate(lines[:3]))
-    said = f"{total:,} of {rows:,} rows ({total / rows:.1%}) have the problem {name}, e.g. {where}"
+    told = _problem_in_words(name)
+    said = f"{total:,} of {rows:,} rows ({total / rows:.1%}) {told}, e.g. {where}"
     return present(said, *(Fact("data.problem", name, Where(path, line=n)) for n in lines[:3]))
+
+
+# Names of `read/layout.py`; what follows a colon is the field.
+_PROBLEMS = {
+    "assistant-first": "begin with the assistant",
+    "chosen-equals-rejected": "have equal chosen and rejected answers",
+    "empty-prompt": "have an empty prompt",
+    "empty-response": "have an empty answer",
+    "empty-text": "have an empty text",
+    "empty-turn": "have an empty turn",
+    "ends-with-user": "end with the user",
+    "missing-field": "lack the field",
+    "missing-role": "have a message without a role",
+    "no-assistant": "have no turn of the assistant",
+    "no-known-fields": "have none of the known fields",
+    "no-messages": "have no messages",
+    "no-user": "have no turn of the user",
+    "not-an-object": "are no JSON objects",
+    "null-text": "have null in place of text",
+    "same-role-twice": "have two turns of one role in a row",
+    "system-not-first": "have a system message after the first message",
+    "unknown-role": "have a message of an unknown role",
+    "wrong-type": "have a field of the wrong type",
+}
+
+
+def _problem_in_words(name: str) -> str:
+    """Return what rows with a problem do: `lack the field `output``."""
+    kind, _, detail = name.partition(":")
+    told = _PROBLEMS.get(kind, f"have a problem ({kind})")
+    return f"{told} `{detail}`" if detail else told
 
 
 @detector("data.type_drift")
@@ -130,7 +163,7 @@ def type_drift(run: Run) -> Observation:
             if len(kinds) > 1 and name not in ("prompt", "completion"):
                 counts = ", ".join(f"{types[k]:,} {k}" for k in kinds)
                 return present(f"Field `{name}` of {fact.where.path} is {counts}", fact)
-    return absent(f"Every field has one type in {len(files)} files")
+    return absent(f"Every field has one type in {plural(len(files), 'file')}")
 
 
 @detector("data.mixed_layouts")
@@ -145,7 +178,7 @@ def mixed_layouts(run: Run, *, above: float) -> Observation:
     if len(ranked) > 1 and ranked[1][1] / total > above:
         shown = ", ".join(f"{v:,} {k}" for k, v in ranked[:3])
         return present(f"The training rows have several layouts: {shown}", fact)
-    return absent(f"The training rows have one layout, {ranked[0][0] if ranked else 'unknown'}")
+    return absent(f"The training rows have one layout: {ranked[0][0] if ranked else 'unknown'}")
 
 
 @detector("data.mixed_formats")
@@ -394,7 +427,7 @@ def imbalanced(run: Run, *, majority: float, ratio: float) -> Observation:
     share = ranked[0][1] / total
     times = ranked[0][1] / max(1, ranked[-1][1])
     shown = ", ".join(f"{n:,} {label!r}" for label, n in ranked[:4])
-    text = f"Labels: {shown}; the largest has {share:.0%}, {times:.0f} times the smallest"
+    text = f"Labels: {shown}; the largest has {share:.0%}, {times:.3g} times the smallest"
     fact = _files(run, "train")[0]
     if share >= majority or times >= ratio:
         return present(text, fact)
@@ -650,7 +683,11 @@ def near_copies(run: Run, *, above: float) -> Observation:
     """Find that more than a share of the sampled training rows nearly repeats an earlier one."""
     rows = of_split(run, "train")
     if rows.height < 20:
-        return no_rows("train") if not rows.height else absent(f"{rows.height} rows are too few")
+        return (
+            no_rows("train")
+            if not rows.height
+            else absent(f"too few to judge: {plural(rows.height, 'row')}")
+        )
     texts = _texts(rows)
     hits = rows.head(COMPARED)[list(nearcopies.near_copies(texts))]
     return share_of(
@@ -785,10 +822,12 @@ def sorted_by_label(run: Run) -> Observation:
         if not counts or len(counts) < 2 or min(counts.values()) < 5:
             continue
         changes = sum(a != b for a, b in itertools.pairwise(labels))
-        said = f"{len(labels):,} rows of {path} change the label {changes} times"
+        said = (
+            f"{plural(len(labels), 'row')} of {path} with {plural(changes, 'change')} of the label"
+        )
         if changes < 2 * len(counts):
             return present(
-                f"{said}, with {len(counts)} labels", Fact("data.order", said, Where(path))
+                f"{said} among {len(counts)} labels", Fact("data.order", said, Where(path))
             )
         return absent(said)
     return unobservable("The answers are no labels", "training data with class labels")

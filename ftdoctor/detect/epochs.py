@@ -14,6 +14,7 @@ from ftdoctor.detect.points import (
     number,
 )
 from ftdoctor.model import Observation, Run
+from ftdoctor.render.text import plural
 
 if TYPE_CHECKING:
     pass
@@ -28,7 +29,7 @@ def reached(
     if known is None:
         return unobservable("no row tells the epoch", "trainer_state.json", "training log (stdout)")
     value, fact = known
-    text = f"training reached epoch {value:.3g}"
+    text = f"training reached epoch {number(round(value, 2))}"
     above = at_least is None or value >= at_least
     if above and (at_most is None or value <= at_most):
         return present(text, fact)
@@ -135,7 +136,7 @@ def step_at_border(
     sign = -1 if direction == "down" else 1
     hits = int((sign * at_borders > limit).sum())
     middle = float(np.median(at_borders))
-    text = f"{metric} shifts by {middle:+.0%} (median) at {len(borders)} epoch borders"
+    text = f"{metric} shifts by {middle:+.0%} (median) at {plural(len(borders), 'epoch border')}"
     if hits < max(1, math.ceil(len(borders) / 2)):
         return absent(text)
     return present(

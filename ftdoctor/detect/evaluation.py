@@ -21,6 +21,7 @@ from ftdoctor.detect.points import (
     setting_number,
 )
 from ftdoctor.model import Fact, Observation, Run, Span
+from ftdoctor.render.text import plural
 
 LOWER_IS_BETTER = ("loss", "perplexity", "ppl", "wer", "cer", "error", "nll", "mse", "mae", "rmse")
 HIGHER_IS_BETTER = (
@@ -418,7 +419,7 @@ def gap_grows(run: Run, *, ratio: float = 1.5, minimum: int = 4) -> Observation:
     shares = np.array([r[0] for r in found])
     trend = stats.spearman(np.arange(len(shares), dtype=float), shares)
     course = f"{shares[0]:.2f} to {shares[-1]:.2f}"
-    text = f"eval/train loss goes from {course} over {len(shares)} evaluations"
+    text = f"eval/train loss goes from {course} over {plural(len(shares), 'evaluation')}"
     if shares[-1] <= ratio or trend <= 0.7:
         return absent(text)
     return present(text, found[-1][3].fact(-1), curves=("loss", found[-1][3].curve))
@@ -512,7 +513,7 @@ def train_loss_dwarfs_eval(run: Run, *, times: float = 3.5, minimum: int = 2) ->
         return _no_eval(minimum, len(found))
     shares = sorted(1 / r[0] for r in found)
     middle = shares[len(shares) // 2]
-    text = f"train loss is {middle:.1f} times eval loss at {len(shares)} evaluations"
+    text = f"train loss is {middle:.1f} times eval loss at {plural(len(shares), 'evaluation')}"
     steady = shares[-1] - shares[0] <= 0.3 * middle
     if middle < times or not steady:
         return absent(text)
@@ -664,7 +665,7 @@ def never_shown(run: Run, *, rows: int = 5) -> Observation:
         return unobservable("the number of steps is not known", *TRAIN_FILES)
     loss = points(run, "loss") or points(run, "reward")
     count = len(loss) if loss is not None else 0
-    text = f"{count} training rows were logged for {done[0]:.0f} steps"
+    text = f"rows logged: {count}, for {plural(int(done[0]), 'step')} of training"
     if done[0] >= 20 and count < rows:
         return present(text, done[1])
     return absent(text, done[1])

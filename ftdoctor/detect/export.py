@@ -64,7 +64,7 @@ def files_missing(
             return present(
                 f"{', '.join(gone)} missing beside the weights{_in(fact.where.path)}", fact
             )
-    return absent(f"All of {', '.join(any_of)} lie beside the weights", *facts)
+    return absent(f"beside the weights: {', '.join(any_of)}", *facts)
 
 
 @detector("export.processor_missing")
@@ -136,7 +136,7 @@ def gguf_template_missing(run: Run) -> Observation:
     template = run.fact("gguf.chat_template")
     if template is not None:
         return absent("The GGUF holds a chat template", template)
-    return present(f"`{model.where.path}` has no tokenizer.chat_template", model)
+    return present(f"`{model.where.path}` holds no chat template", model)
 
 
 @detector("export.gguf_stop_token")

@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect.points import number as amount_of
+from ftdoctor.detect.wording import ITEMS, named, said, shown
 from ftdoctor.model import Fact, Observation, Run, Where
+from ftdoctor.render.text import listed
 
 _HOMES = (
     ("tokenizer.", "tokenizer files"),
@@ -90,16 +93,6 @@ def _folded(value: Any) -> str:
     return re.sub(r"^[a-z]*strategy\.", "", text)
 
 
-def shown(value: Any) -> str:
-    """Return a value for a sentence, at most 60 characters."""
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-def _said(fact: Fact) -> str:
-    return f"`{fact.name}` is {shown(fact.value)} in {fact.where}"
-
-
 def _facts(run: Run, name: str, *, anywhere: bool) -> tuple[Fact, ...]:
     """Return the value in force, or with `anywhere` every place that gives one."""
     if anywhere:
@@ -131,20 +124,19 @@ def _default(run: Run, fact: str, default: Any, known_if: Sequence[str]) -> tupl
 
 
 def _judge(
-    fact: str, values: Iterable[Fact], fits: Callable[[Any], bool], claim: str
+    fact: str, values: Iterable[Fact], fits: Callable[[Any], bool], claim: str = "", other: str = ""
 ) -> Observation:
-    """Answer present with the facts that fit; `claim` says of what kind they are.
+    """Answer present with the facts that fit.
 
-    A claim that begins with "equal" says no more than the value, so it is left out.
+    `claim` says what fits if the value alone does not, `other` what the value of the rest is not.
     """
     found = tuple(values)
     if not found:
-        return unobservable(f"No file gives `{fact}`", home_of(fact))
+        return unobservable(f"No file gives {named(fact)}", home_of(fact))
     hits = tuple(f for f in found if fits(f.value))
     if hits:
-        said = "" if claim.startswith("equal") else f", {claim}"
-        return present(_said(hits[0]) + said, *hits)
-    return absent(f"{_said(found[0])}, not {claim}", *found)
+        return present(said(hits[0]) + (claim and f", {claim}"), *hits)
+    return absent(said(found[0]) + (other and f", {other}"), *found)
 
 
 @detector("facts.given")
@@ -152,10 +144,10 @@ def given(run: Run, *, fact: str, known_if: tuple[str, ...] = ()) -> Observation
     """Find that a value is given at all; absent only if a file that could give it was read."""
     found = run.known(fact)
     if found is not None and found.value not in (None, "", [], {}):
-        return present(f"{_said(found)}", found)
+        return present(said(found), found)
     if found is not None or any(witness(run, c) for c in known_if):
-        return absent(f"`{fact}` is not given", *([found] if found else []))
-    return unobservable(f"No file gives `{fact}`", home_of(fact))
+        return absent(f"Not found: {named(fact)}", *([found] if found else []))
+    return unobservable(f"No file gives {named(fact)}", home_of(fact))
 
 
 @detector("facts.missing")
@@ -170,17 +162,14 @@ def missing(
     for name in (fact, *alternatives):
         found = run.known(name)
         if found is not None and found.value not in (None, "", [], {}):
-            return absent(f"{_said(found)}", found)
+            return absent(said(found), found)
     witnesses = [c for c in known_if if witness(run, c)]
     if not witnesses:
-        return unobservable(f"No file was found that should give `{fact}`", home_of(fact))
+        return unobservable(f"No file was found that should give {named(fact)}", home_of(fact))
     empty = run.known(fact)
     facts = [empty] if empty else [f for c in witnesses if (f := run.known(c))][:1]
-    return present(f"`{fact}` is given nowhere, though {_listed(witnesses)} was read", *facts)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(f"`{n}`" for n in names[:3])
+    known = listed(map(named, witnesses[:3]))
+    return present(f"{named(fact)} is given nowhere, though {known} is", *facts)
 
 
 @detector("facts.equals")
@@ -195,7 +184,8 @@ def equals(
 ) -> Observation:
     """Find a setting or fact of one value (lists compare as sets; `default` holds if unset)."""
     found = _facts(run, fact, anywhere=anywhere) or _default(run, fact, default, known_if)
-    return _judge(fact, found, lambda v: same(v, value), f"equal to {shown(value)}")
+    other = "" if isinstance(value, bool) else f"not {shown(value)}"
+    return _judge(fact, found, lambda v: same(v, value), other=other)
 
 
 @detector("facts.one_of")
@@ -210,8 +200,8 @@ def one_of(
 ) -> Observation:
     """Find a setting or fact that is one of several values."""
     found = _facts(run, fact, anywhere=anywhere) or _default(run, fact, default, known_if)
-    listed = "one of " + ", ".join(map(str, values[:6]))
-    return _judge(fact, found, lambda v: any(same(v, w) for w in values), listed)
+    other = f"not {listed(map(shown, values[:ITEMS]), 'or')}"
+    return _judge(fact, found, lambda v: any(same(v, w) for w in values), other=other)
 
 
 @detector("facts.matches")
@@ -227,7 +217,7 @@ def matches(run: Run, *, fact: str, pattern: str, anywhere: bool = False) -> Obs
         items = value if isinstance(value, list | tuple) else [value]
         return any(compiled.search(str(item)) for item in items[:1000])
 
-    return _judge(fact, _facts(run, fact, anywhere=anywhere), fits, f"matching /{pattern}/")
+    return _judge(fact, _facts(run, fact, anywhere=anywhere), fits)
 
 
 @detector("facts.contains")
@@ -238,8 +228,8 @@ def contains(run: Run, *, fact: str, any_of: list[Any], anywhere: bool = False) 
         items = value if isinstance(value, list | tuple) else [value]
         return any(same(item, wanted) for item in items for wanted in any_of)
 
-    listed = "holding one of " + ", ".join(map(str, any_of[:6]))
-    return _judge(fact, _facts(run, fact, anywhere=anywhere), fits, listed)
+    other = f"without {listed(map(shown, any_of[:ITEMS]), 'or')}"
+    return _judge(fact, _facts(run, fact, anywhere=anywhere), fits, other=other)
 
 
 @detector("facts.above")
@@ -279,11 +269,10 @@ def _compare(
 ) -> Observation:
     bound = _bound(run, limit)
     if bound is None:
-        return unobservable(f"No file gives `{limit}` as a number", home_of(str(limit)))
+        return unobservable(f"No file gives {named(str(limit))}", home_of(str(limit)))
     values = [f for f in _facts(run, fact, anywhere=anywhere) if number(f.value) is not None]
-    claim = f"{'at or ' if or_equal else ''}{side} {bound:g}"
-    if isinstance(limit, str):
-        claim += f" (`{limit}`)"
+    claim = f"{'at or ' if or_equal else ''}{side} {amount_of(bound)}"
+    claim += f", {named(limit)}" if isinstance(limit, str) else ""
 
     def fits(value: Any) -> bool:
         amount = number(value)
@@ -292,7 +281,8 @@ def _compare(
         beyond = amount > bound if side == "above" else amount < bound
         return beyond or (or_equal and amount == bound)
 
-    return _judge(fact, values, fits, claim)
+    given = claim if bound else ""  # that a rank is above 0 says nothing
+    return _judge(fact, values, fits, given, f"not {claim}")
 
 
 def _bound(run: Run, limit: float | str) -> float | None:
@@ -311,8 +301,8 @@ def between(run: Run, *, fact: str, low: float, high: float, outside: bool = Fal
         amount = number(value)
         return amount is not None and (low <= amount <= high) is not outside
 
-    claim = f"{'outside' if outside else 'within'} {low:g} to {high:g}"
-    return _judge(fact, values, fits, claim)
+    claim = f"{'outside' if outside else 'within'} {amount_of(low)} to {amount_of(high)}"
+    return _judge(fact, values, fits, claim, f"not {claim}")
 
 
 @detector("facts.disagree")
@@ -331,14 +321,16 @@ def disagree(
     right = left if other is None else _facts(run, other, anywhere=True)
     if not left or not right:
         name = fact if not left else str(other)
-        return unobservable(f"No file gives `{name}`", home_of(name))
+        return unobservable(f"No file gives {named(name)}", home_of(name))
     if other is None and len({f.where.path for f in left}) < 2:
-        return unobservable(f"Only one file gives `{fact}`", f"a second source of `{fact}`")
+        return unobservable(
+            f"Only one file gives {named(fact)}", f"a second source of {named(fact)}"
+        )
     pairs = [(left[0], f) for f in right if f is not left[0]]
     for first, second in pairs:
         if not _near(first.value, second.value, tolerance):
-            return present(f"{_said(first)}, but {_said(second)}", first, second)
-    return absent(f"{_said(left[0])}, and {pairs[0][1].where} agrees", left[0], pairs[0][1])
+            return present(f"{said(first)}, but {said(second)}", first, second)
+    return absent(f"{said(left[0])}, and {pairs[0][1].where} agrees", left[0], pairs[0][1])
 
 
 def _near(left: Any, right: Any, tolerance: float) -> bool:
@@ -363,16 +355,17 @@ def ratio(
     known, divisor = run.known(fact), _bound(run, to)
     amount = number(known.value) if known else None
     if known is None or amount is None:
-        return unobservable(f"No file gives `{fact}` as a number", home_of(fact))
+        return unobservable(f"No file gives {named(fact)}", home_of(fact))
     if divisor is None:
-        return unobservable(f"No file gives `{to}` as a number", home_of(str(to)))
+        return unobservable(f"No file gives {named(str(to))}", home_of(str(to)))
     if divisor == 0:
-        return unobservable(f"`{to}` is zero, so no ratio exists", home_of(str(to)))
+        return unobservable(f"{named(str(to))} is zero, so no ratio exists", home_of(str(to)))
     share = amount / divisor
     facts = [known] + ([other] if isinstance(to, str) and (other := run.known(to)) else [])
-    text = f"`{fact}` {amount:g} divided by {f'`{to}` ' if isinstance(to, str) else ''}{divisor:g}"
+    by = f"{named(to)} ({amount_of(divisor)})" if isinstance(to, str) else amount_of(divisor)
+    text = f"{named(fact)} ({amount_of(amount)}) divided by {by} is {amount_of(share)}"
     if above is not None and share > above:
-        return present(f"{text} is {share:.3g}, above {above:g}", *facts)
+        return present(f"{text}, above {amount_of(above)}", *facts)
     if below is not None and share < below:
-        return present(f"{text} is {share:.3g}, below {below:g}", *facts)
-    return absent(f"{text} is {share:.3g}", *facts)
+        return present(f"{text}, below {amount_of(below)}", *facts)
+    return absent(text, *facts)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from ftdoctor.detect import absent, detector, present, unobservable
-from ftdoctor.detect.points import setting_number
+from ftdoctor.detect.points import number, setting_number
+from ftdoctor.detect.wording import shown
 from ftdoctor.model import Fact, Observation, Run
 
 ATTENTION = (
@@ -37,7 +38,7 @@ def scale(run: Run, *, above: float, below: float) -> Observation:
     stabilised = flag is not None and flag.value is True
     value = alpha[0] / (math.sqrt(rank[0]) if stabilised else rank[0])
     formula = "alpha/sqrt(r)" if stabilised else "alpha/r"
-    text = f"{formula} is {value:.3g} (alpha {alpha[0]:g}, r {rank[0]:g})"
+    text = f"{formula} is {number(value)} (alpha {alpha[0]:g}, r {rank[0]:g})"
     if value > above or value < below:
         return present(text, alpha[1], rank[1])
     return absent(text, alpha[1], rank[1])
@@ -51,5 +52,5 @@ def attention_only(run: Run) -> Observation:
         return unobservable("the target modules are not known", CONFIG)
     names = fact.value if isinstance(fact.value, list) else str(fact.value).split(",")
     short = [str(n).strip().rsplit(".", 1)[-1].lower() for n in names]
-    text = f"LoRA is on {', '.join(short[:6])}"
+    text = f"LoRA is on {shown(short)}"
     return (present if all(n in ATTENTION for n in short) else absent)(text, fact)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ftdoctor.detect import absent, detector, onset, present, unobservable
 from ftdoctor.detect.points import (
+    KINDS_IN_WORDS,
     TRAIN_FILES,
     Points,
     curve,
@@ -21,12 +22,20 @@ from ftdoctor.detect.points import (
     setting_number,
 )
 from ftdoctor.model import Fact, Observation, Run, Span
+from ftdoctor.render.text import plural
 
 if TYPE_CHECKING:
     import numpy as np
 
 # (low, high) of peak rates for AdamW by objective and method; judgement after the ranges that
 # axolotl's training_stability, TRL's trainer docs and tinker-cookbook's hyperparams give.
+_METHODS = {"full": "full ", "lora": "LoRA ", "": ""}
+_OBJECTIVES = {
+    "sft": "fine-tuning",
+    "preference": "preference training",
+    "rl": "reinforcement learning",
+    "reward": "training of a reward model",
+}
 RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("sft", "full"): (1e-6, 1e-4),
     ("sft", "lora"): (2e-5, 1e-3),
@@ -87,15 +96,15 @@ def beyond(
         return unobservable(f"{optimiser.value} uses learning rates of another scale")
     kind = kind_of(run) or "sft"
     if kinds and kind not in kinds:
-        return unobservable(f"this range is not for a run of kind {kind}")
+        return unobservable(f"this range is not for {KINDS_IN_WORDS.get(kind, kind)}")
     objective = kind if kind in ("preference", "rl", "reward") else "sft"
     method = method_of(run)
     spans = [RANGES[objective, m] for m in ([method] if method else ["full", "lora"])]
     low, high = min(s[0] for s in spans), max(s[1] for s in spans)
-    what = f"{method + ' ' if method else ''}{objective}"
+    what = f"{_METHODS[method]}{_OBJECTIVES[objective]}"
     if side == "low" and _still_rising(run):
         return unobservable("the learning rate was still warming up", "a longer log")
-    text = f"peak learning rate {rate:.3g}; {low:g} to {high:g} is usual for {what}"
+    text = f"peak learning rate {number(rate)}; {number(low)} to {number(high)} is usual for {what}"
     if rate <= 0:
         return unobservable("no learning rate above 0 was logged", "training configuration")
     if (side == "high" and rate > times * high) or (side == "low" and rate < low / times):
@@ -124,7 +133,8 @@ def full_with_lora_rate(run: Run, *, above: float = 1e-4) -> Observation:
             "nothing tells whether all weights were trained", "training log (stdout)"
         )
     rate, fact = known
-    text = f"peak learning rate {rate:.3g} with {method} training"
+    trained = "all weights" if method == "full" else "LoRA"
+    text = f"peak learning rate {number(rate)}, trained: {trained}"
     return present(text, fact) if method == "full" and rate >= above else absent(text, fact)
 
 
@@ -181,11 +191,12 @@ def oscillates(run: Run, *, rises: int = 2) -> Observation:
         return rates
     ups = _rises(rates)
     if len(ups) < rises:
-        return absent(f"the learning rate rises {len(ups)} times after its peak")
+        return absent(f"the learning rate rises {plural(len(ups), 'time')} after its peak")
     declared = run.setting("lr_scheduler_type")
     name = str(declared.value).lower() if declared is not None else ""
     steps = ", ".join(str(rates.step(int(i))) for i in ups[:3])
-    text = f"the learning rate rises again {len(ups)} times after its first peak (steps {steps})"
+    text = f"the learning rate rises again {plural(len(ups), 'time')} after its first peak"
+    text += f" (steps {steps})"
     if declared is not None and any(c in name for c in CYCLIC):
         return absent(f"{text}, as lr_scheduler_type {declared.value} asks", declared)
     if declared is None and _is_sawtooth(rates, ups):
@@ -232,7 +243,7 @@ def loss_follows(run: Run, *, times: float = 1.05, rows: int = 10) -> Observatio
                 curves=("loss", "learning_rate"),
                 span=onset.at(rates, jump),
             )
-    return absent(f"{len(jumps)} jumps of the learning rate, the loss follows none")
+    return absent(f"{plural(len(jumps), 'jump')} of the learning rate, the loss follows none")
 
 
 @detector("lr.finishes_early")
@@ -248,7 +259,7 @@ def finishes_early(run: Run, *, floor: float = 0.01, share: float = 0.1) -> Obse
     from ftdoctor.detect.stats import trailing_run
 
     tail = trailing_run(low)
-    where = f"on the last {tail} of {len(rates)} rows"
+    where = f"on the last {tail} of {plural(len(rates), 'row')}"
     text = f"the learning rate is below {floor:.0%} of its peak {where}"
     if tail <= share * len(rates):
         return absent(text)

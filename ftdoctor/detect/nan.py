@@ -14,6 +14,7 @@ from ftdoctor.detect.points import (
     points_of_kind,
 )
 from ftdoctor.model import Observation, Run
+from ftdoctor.render.text import plural
 
 if TYPE_CHECKING:
     pass
@@ -34,7 +35,7 @@ def ends_run(run: Run) -> Observation:
     text = (
         f"{found.label} is {number(float(found.values[at]))} from step {found.step(at)} to the end"
     )
-    text += f" ({rows} rows)"
+    text += f" ({plural(rows, 'row')})"
     if good is not None:
         text += f", after {number(float(found.values[at - 1]))} at step {good}"
     facts = [found.fact(at)] + ([found.fact(at - 1)] if at else [])

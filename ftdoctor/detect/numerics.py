@@ -6,7 +6,10 @@ from typing import Literal
 
 from ftdoctor.detect import absent, detector, onset, present, unobservable
 from ftdoctor.detect.points import curve, number, setting_number
+from ftdoctor.detect.wording import said as said_in_words
+from ftdoctor.detect.wording import shown
 from ftdoctor.model import Observation, Run
+from ftdoctor.render.text import plural
 
 LOG = "training log (stdout)"
 TINY_SCALE = 1e-3  # judgement: fp16 gradients need 2**10 and more
@@ -46,7 +49,7 @@ def loss_scale_falls(
     values = scale.values
     falls = int((values[1:] < values[:-1]).sum())
     first, last = float(values[0]), float(values[-1])
-    text = f"the loss scale falls {falls} times, from {number(first)} to {number(last)}"
+    text = f"the loss scale falls {plural(falls, 'time')}, from {number(first)} to {number(last)}"
     fell = float(values.max()) > 16 or last < TINY_SCALE
     ended = to is not None and fell and last <= to
     often = at_least is not None and falls >= at_least
@@ -70,7 +73,8 @@ def batch(run: Run, *, at_most: int) -> Observation:
     processes = float(world.value) if world and isinstance(world.value, int | float) else 1.0
     steps = accumulation[0] if accumulation else 1.0
     size = rows[0] * steps * processes
-    text = f"an optimizer step sees {size:.0f} rows ({rows[0]:g} x {steps:g} x {processes:g})"
+    text = f"an optimizer step sees {plural(int(size), 'row')}"
+    text += f" ({rows[0]:g} x {steps:g} x {processes:g})"
     if accumulation is None and size <= at_most:
         return unobservable(f"{text} without gradient_accumulation_steps", "training configuration")
     facts = [rows[1]] + ([accumulation[1]] if accumulation else [])
@@ -86,16 +90,16 @@ def precision(run: Run, *, name: Literal["fp16", "bf16"]) -> Observation:
     flags = {n: f for n in ("fp16", "bf16") if (f := run.setting(n)) is not None}
     for found, flag in flags.items():
         if _is_true(flag.value):
-            return (present if found == name else absent)(f"{found} is on", flag)
+            return (present if found == name else absent)(said_in_words(flag), flag)
     for other in ("mixed_precision", "precision", "torch_dtype", "dtype"):
         fact = run.setting(other)
         text = str(fact.value).lower() if fact is not None else ""
         said = "bf16" if "bf16" in text or "bfloat16" in text else ""
         said = said or ("fp16" if "16" in text or "half" in text else "")
         if fact is not None and said:
-            return (present if said == name else absent)(f"{other} is {fact.value}", fact)
+            return (present if said == name else absent)(said_in_words(fact), fact)
     if name in flags:
-        return absent(f"{name} is off", flags[name])
+        return absent(said_in_words(flags[name]), flags[name])
     return unobservable("the training precision is not known", "training configuration")
 
 
@@ -108,9 +112,11 @@ def device(run: Run, *, name: str) -> Observation:
     """Find the device that training ran on."""
     fact = run.fact("environment.device")
     if fact is not None:
-        return (present if str(fact.value) == name else absent)(f"device is {fact.value}", fact)
+        return (present if str(fact.value) == name else absent)(
+            f"training ran on {shown(fact.value)}", fact
+        )
     asked = run.setting("use_mps_device")
     if asked is not None and name == "mps":
         used = _is_true(asked.value)
-        return (present if used else absent)(f"use_mps_device is {asked.value}", asked)
+        return (present if used else absent)(said_in_words(asked), asked)
     return unobservable("the device is not known", LOG)

@@ -15,5 +15,5 @@ def told(run: Run, *, outcome: str) -> Observation:
             "Nobody has told whether this is so", f"your own test (tell it: --observed {outcome})"
         )
     if fact.value:
-        return present(f"Told by the user: {outcome}", fact)
-    return absent(f"Told by the user: not {outcome}", fact)
+        return present(f"You have seen it (`--observed {outcome}`)", fact)
+    return absent(f"You have seen that it is not so (`--observed not:{outcome}`)", fact)

@@ -7,7 +7,6 @@ when there is nothing to look at.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ftdoctor.detect import unobservable
 from ftdoctor.model import Fact, Observation, Run, Series
+from ftdoctor.render import text as words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 
 TRAIN_FILES = ("trainer_state.json", "training log (stdout)")
 EVAL_FILES = ("trainer_state.json with eval_* rows", "training log (stdout)")
+KINDS_IN_WORDS = {
+    "sft": "supervised fine-tuning",
+    "preference": "preference training",
+    "reward": "training of a reward model",
+    "rl": "reinforcement learning",
+    "pretrain": "pre-training",
+    "classification": "training of a classifier",
+}
 LIKELIHOOD = ["sft", "pretrain"]  # kinds whose loss is a mean negative log-likelihood
 
 RL_NAMES = {"reward", "reward_std", "frac_reward_zero_std", "frac_mixed", "objective/kl"}
@@ -175,7 +183,7 @@ def points_of_kind(
     """Return all points of a metric, non-finite ones too, or why it cannot be judged."""
     kind = kind_of(run) or "sft"
     if kinds and kind not in kinds:
-        return unobservable(f"{metric} does not tell this in a run of kind {kind}")
+        return unobservable(f"{metric} does not tell this in {KINDS_IN_WORDS.get(kind, kind)}")
     found = points(run, metric, split)
     if found is None:
         files = TRAIN_FILES if split == "train" else EVAL_FILES
@@ -196,9 +204,7 @@ def too_few(found: Points, minimum: int) -> Observation:
 
 def number(value: float) -> str:
     """Print a value for a sentence: 4 significant digits, NaN and Inf by name."""
-    if math.isnan(value):
-        return "NaN"
-    return f"{value:.4g}" if abs(value) < 1e5 else f"{value:,.4g}"
+    return words.number(float(value)) if value else "0"
 
 
 def setting_number(run: Run, name: str) -> tuple[float, Fact] | None:

@@ -18,6 +18,7 @@ from ftdoctor.detect.points import (
     setting_number,
 )
 from ftdoctor.model import Observation, Run, Span
+from ftdoctor.render.text import plural
 
 REWARDS = ("reward", "objective/scores", "objective/rlhf_reward", "rewards/mean", "score")
 RL_FILES = ("trainer_state.json or metrics.jsonl with rewards", "training log (stdout)")
@@ -362,8 +363,8 @@ def completions_at_limit(run: Run, *, above: float = 0.8, minimum: int = 1) -> O
     found = points(run, "completions/clipped_ratio")
     if found is not None and len(found.finite) >= minimum:
         middle = stats.level(found.finite.values)
-        count = len(found.finite)
-        text = f"{middle:.0%} of the completions are cut at the length limit ({count} rows)"
+        rows = plural(len(found.finite), "row")
+        text = f"{middle:.0%} of the completions are cut at the length limit ({rows})"
         if middle > above:
             return present(text, found.finite.fact(-1), curves=("completions/clipped_ratio",))
         return absent(text, found.finite.fact(-1))

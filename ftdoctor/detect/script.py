@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from ftdoctor.detect import absent, detector, present, unobservable
-from ftdoctor.detect.facts import shown
+from ftdoctor.detect.wording import place_of, shown
 from ftdoctor.families import Family, family, find_family
 from ftdoctor.model import Fact, Observation, Run, Where
 from ftdoctor.read.prompts import STOP_TEXTS, TOKEN_FORMATS, formats_of
@@ -233,9 +233,7 @@ def foreign_stop(run: Run) -> Observation:
             own = str(eos.value) if eos else ", ".join(sorted(known)[:3])
             text = f"the training text ends turns with `{foreign[0]}`, the model's stop is `{own}`"
             return present(f"{text} ({prompt.where})", prompt, *([eos] if eos else []))
-    return absent(
-        f"the stop texts {shown(prompts[0].value['stops'])} are the model's own", *prompts
-    )
+    return absent(f"the model's own stop text: {shown(prompts[0].value['stops'])}", *prompts)
 
 
 @detector("script.answer_without_stop", of_text=True)
@@ -556,7 +554,7 @@ def device(run: Run, *, values: list[str]) -> Observation:
     found += list(_asked_devices(run, values))
     if found:
         said = f"`{found[0].value}`" if isinstance(found[0].value, str) else f"`{found[0].name}`"
-        return present(f"{said} is fixed in {found[0].where}", *found)
+        return present(f"{said} is fixed in {place_of(found[0])}", *found)
     scripts = facts_named(run, "script.train.file", "script.test.file")
     if scripts:
         return absent(f"{scripts[0].where} fixes no such device", *scripts[:2])

@@ -23,6 +23,7 @@ from ftdoctor.detect.points import (
     too_few,
 )
 from ftdoctor.model import Observation, Run, Span
+from ftdoctor.render.text import plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,7 +84,7 @@ def stays(
     text = (
         f"{found.label} goes from {number(float(before[-1]))} to {_exactly(at, tolerance)} between "
         f"step {found.step(start - 1)} and {found.step(start)} and stays there "
-        f"to the end ({run_length} logged rows)"
+        f"to the end ({plural(run_length, 'logged row')})"
     )
     return present(
         text,
@@ -123,7 +124,7 @@ def starts_at(
     extent = "on every logged row" if until is None else f"up to step {until}"
     return present(
         f"{found.label} is {_exactly(at, tolerance)} from the first logged step "
-        f"{found.step(0)} on, {extent} ({length} rows)",
+        f"{found.step(0)} on, {extent} ({plural(length, 'row')})",
         found.fact(0),
         found.fact(length - 1),
         curves=(found.curve,),
@@ -189,7 +190,7 @@ def zero_together(
     zeros = [s for s, v in zip(found.steps.tolist(), found.values.tolist(), strict=True) if v == 0]
     pairs = [(s, by_step[s]) for s in zeros if s in by_step]
     if len(pairs) < minimum:
-        return absent(f"{found.label} is 0 on {len(pairs)} rows that log {other}")
+        return absent(f"{found.label} is 0 on {plural(len(pairs), 'row')} with {other}")
     both = [s for s, v in pairs if abs(v) <= tolerance]
     text = f"{other} is 0 on {len(both)} of the {len(pairs)} rows where {found.label} is 0"
     if len(both) < share * len(pairs):
@@ -225,10 +226,8 @@ def nonfinite(
     if length >= at_least:
         first = start
     elif not (or_before_dead and _dead_soon(run, or_before_dead, found, first)):
-        where = f"step {found.step(first)}"
-        return absent(
-            f"{found.label} is non-finite on {len(bad)} rows (first {where}) and recovers"
-        )
+        rows = f"{plural(len(bad), 'row')} (first step {found.step(first)})"
+        return absent(f"{found.label} is no finite number on {rows} and recovers")
     good = found.step(first - 1) if first else None
     after = f", {number(found.values[first - 1])} at step {good}" if first else ", the first row"
     ending = "to the end" if stats.trailing_run(~np.isfinite(found.values)) == len(bad) else ""
@@ -286,9 +285,11 @@ def run_at(
         mask &= np.isin(found.steps, other.steps[other.values > beside_above])
     start, length = stats.longest_run(mask)
     if length < min(rows, len(found)):
-        return absent(f"{found.label} is {at:g} on at most {length} consecutive rows")
+        return absent(
+            f"{found.label} is {at:g} on at most {plural(length, 'row')} one after the other"
+        )
     return present(
-        f"{found.label} is {_exactly(at, tolerance)} on {length} consecutive rows "
+        f"{found.label} is {_exactly(at, tolerance)} on {plural(length, 'consecutive row')} "
         f"from step {found.step(start)} to {found.step(start + length - 1)}",
         found.fact(start),
         curves=(found.curve,),
@@ -373,8 +374,8 @@ def level(
 def limits(above: float | None, below: float | None) -> str:
     """Say two limits in words."""
     if above is not None and below is not None:
-        return f"between {above:g} and {below:g}"
-    return f"above {above:g}" if above is not None else f"below {below:g}"
+        return f"between {number(above)} and {number(below)}"
+    return f"above {number(above)}" if above is not None else f"below {number(below or 0.0)}"
 
 
 def _of_part(part: str) -> str:

@@ -11,6 +11,7 @@ from ftdoctor.detect.points import (
     points,
 )
 from ftdoctor.model import Observation, Run
+from ftdoctor.render.text import plural
 
 if TYPE_CHECKING:
     pass
@@ -79,11 +80,14 @@ def gradient(run: Run, *, times: float = 5.0, sigmas: float = 8.0) -> Observatio
         return found
     hits = stats.spikes(found.values, times=times, sigmas=sigmas)
     if not hits:
-        return absent(f"grad_norm stays within {times:g}x of its level over {len(found)} rows")
+        return absent(
+            f"grad_norm stays within {times:g} times its level over {plural(len(found), 'row')}"
+        )
     worst = max(hits, key=lambda s: s.ratio)
+    peak, step = number(float(found.values[worst.index])), found.step(worst.index)
     return present(
-        f"grad_norm jumps to {number(float(found.values[worst.index]))} at step "
-        f"{found.step(worst.index)}, {worst.ratio:.0f} times its level ({len(hits)} such rows)",
+        f"grad_norm jumps to {peak} at step {step}, {worst.ratio:.0f} times its level "
+        f"({plural(len(hits), 'such row')})",
         found.fact(worst.index),
         curves=("grad_norm",),
         span=onset.at(found, worst.index),
@@ -106,7 +110,8 @@ def each_epoch(run: Run, *, metric: str = "loss", kinds: tuple[str, ...] = ()) -
     places = [(float(found.epochs[s.index]), s.index) for s in hits]
     pairs = [(a, b) for k, a in enumerate(places) for b in places[k + 1 :] if b[0] - a[0] > 0.5]
     again = [(a, b) for a, b in pairs if abs((b[0] - a[0] + 0.5) % 1.0 - 0.5) < width]
-    text = f"{len(hits)} spikes, {len(again)} pairs of them at one place of two epochs"
+    text = f"{plural(len(hits), 'spike')}, of which {plural(len(again), 'pair')} "
+    text += "at one place of two epochs"
     # So many pairs would meet by chance, spikes being anywhere in the epoch.
     if len(again) < max(1.0, 5 * 2 * width * len(pairs)):
         return absent(text)

@@ -9,6 +9,7 @@ from ftdoctor.detect.rows import MIN_ROWS, facts_of, lines_of, no_rows, of_split
 from ftdoctor.detect.tokens import CHATS, CLOSE_ANSWERS, TOKENIZER, family_of, may_be_causal
 from ftdoctor.families import family, is_base_model, templates_of_other_families
 from ftdoctor.model import Fact, Observation, Run
+from ftdoctor.render.text import plural
 
 if TYPE_CHECKING:
     import polars as pl
@@ -64,8 +65,8 @@ def needed(run: Run, *, rendered: bool = False) -> Observation:
         script = run.fact("script.train.prompt")
         if layout.value in CHATS and script is None:
             return present(f"The training rows are conversations ({layout.value})", layout)
-        if layout.value in CHATS:
-            return absent(f"The training script writes the prompt itself ({script})", layout)
+        if layout.value in CHATS and script is not None:
+            return absent(f"The training script writes the prompt itself ({script.where})", script)
         formats = of_split(run, "train")["format"].drop_nulls().to_list()
         tagged = [f for f in formats if f.split(",")[0] not in WORD_FORMATS]
         if len(tagged) >= MIN_ROWS and len(tagged) > len(formats) / 2:
@@ -101,9 +102,9 @@ def refuses_rows(run: Run, *, above: float) -> Observation:
     if not rows.height:
         return unobservable("No rows were rendered by a chat template", "training data", TEMPLATE)
     hits = rows.filter(pl.col("problem").is_not_null())
-    said = str(hits["problem"][0])[:90] if hits.height else ""
+    said = f": “{str(hits['problem'][0])[:90]}”" if hits.height else ""
     return share_of(
-        rows, hits, f"are refused by the chat template: “{said}”", above=above,
+        rows, hits, f"are refused by the chat template{said}", above=above,
         fact="data.problem", column="problem",
     )  # fmt: skip
 
@@ -143,7 +144,8 @@ def drops(run: Run, *, what: str) -> Observation:
     lost = rows.filter(_is_lost(what))
     if what != "thinking" and not lost.height:
         return absent(f"{_WORDS[what].capitalize()} survive rendering", fact)
-    said = f"The template has {_WORDS[what]} {fact.value}; {rows.height:,} sampled rows have some"
+    some = plural(rows.height, "sampled row")
+    said = f"The template has {_WORDS[what]} {fact.value}; some are in {some}"
     return present(f"{said}, e.g. {lines_of(rows)}", fact, *facts_of(rows, "data.roles", "roles"))
 
 
@@ -351,7 +353,7 @@ def format_foreign(run: Run, *, above: float) -> Observation:
             return unobservable("Which markers are tokens is not known", TOKENIZER)
     name = hits["format"][0].split(",")[0] if hits.height else ""
     return share_of(
-        rows, hits, f"are in the format {name}; {own.id} uses {', '.join(own.formats)}",
+        rows, hits, f"are in {name or 'another format'}; {own.id} uses {', '.join(own.formats)}",
         above=above, fact="data.first_text", column="rendered",
     )  # fmt: skip
 

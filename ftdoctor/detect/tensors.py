@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.facts import witness
 from ftdoctor.model import ArtifactState, Fact, Observation, Run, Where
+from ftdoctor.render.text import plural
 
 if TYPE_CHECKING:
     import polars as pl
@@ -170,7 +171,9 @@ def empty(run: Run, *, adapter: bool) -> Observation:
             return present(f"`{path}`{amount} {what}", *hits)
     counts = [f for f in run.facts.get("weights.tensor_count", ()) if wanted(f.where.path)]
     if counts:
-        return absent(f"`{counts[0].where.path}` holds {counts[0].value:,} tensors", *counts)
+        return absent(
+            f"`{counts[0].where.path}` holds {plural(counts[0].value, 'tensor')}", *counts
+        )
     need = ADAPTER if adapter else WEIGHTS
     return unobservable(f"No {need} to look at", need)
 
@@ -267,7 +270,9 @@ def quantised_merge(run: Run) -> Observation:
         return absent("No tensor of the full weights is quantised")
     file, name = str(marks["file"][0]), str(marks["name"][0])
     fact = Fact("weights.quantised", name, Where(file, tensor=name))
-    return present(f"`{file}` holds {marks.height} bitsandbytes tensors (`{name}`)", fact)
+    return present(
+        f"`{file}` holds {plural(marks.height, 'tensor')} of bitsandbytes (`{name}`)", fact
+    )
 
 
 @detector("tensors.dtype_differs")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.log import LOG
 from ftdoctor.model import Observation, Run
+from ftdoctor.render.text import duration
 
 ENOUGH = 6  # distances between log rows from which their median means something
 
@@ -25,7 +26,7 @@ def silence(run: Run, *, factor: float, minutes: float) -> Observation:
     usual = float(np.median(np.diff(times)))
     last = float(later.max())  # type: ignore[arg-type]
     gap = last - float(times[-1])
-    said = f"{gap / 60:.0f} minutes after the last training row, rows usually {usual:.0f} s apart"
+    said = f"{duration(gap)} after the last training row, rows usually {usual:.0f} s apart"
     if gap > factor * usual and gap > 60 * minutes:
         return present(f"The last line came {said}")
-    return absent(f"The last line came {max(gap, 0) / 60:.0f} minutes after the last training row")
+    return absent(f"The last line came {duration(max(gap, 0.0))} after the last training row")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.rows import MIN_ROWS, facts_of, lines_of, no_rows, of_split, share_of
+from ftdoctor.detect.wording import shown
 from ftdoctor.families import Family, families, family, is_base_model, table
 from ftdoctor.model import Fact, Observation, Run
 
@@ -364,7 +365,8 @@ def _pad_is_end(run: Run, fact: Fact, eos: str | None) -> Observation:
         return absent(f"Turns end with {closes.value!r}, not with the padding token", fact)
     if own is not None and own.turn_ends and eos not in [t for t, _ in own.turn_ends] and closes:
         return absent("Turns of this family end with another token", fact)
-    return present(f"The padding token is the end token `{eos}` ({fact.where})", fact)
+    token = f" `{eos}`" if eos else ""
+    return present(f"The padding token is the end token{token} ({fact.where})", fact)
 
 
 @detector("tokens.collator_masks_padding")
@@ -450,7 +452,7 @@ def length_spread(run: Run, *, times_median: float, top_share: float) -> Observa
     median, total = float(sizes.quantile(0.5) or 0), float(sizes.sum())
     top = float(sizes.head(max(1, rows.height // 100)).sum()) / max(1.0, total)
     ratio = float(sizes[0]) / max(1.0, median)
-    text = f"The longest row is {ratio:.0f} times the median; the longest 1 % hold {top:.0%} of all"
+    text = f"The longest row is {ratio:.3g} times the median; the longest 1 % hold {top:.0%} of all"
     if ratio > times_median and top > top_share:
         return present(text, *facts_of(rows, "data.size", "size"))
     return absent(text)
@@ -625,8 +627,15 @@ def token_untrained(run: Run) -> Observation:
         return absent("Embeddings are trained with the adapter", *([saved] if saved else []))
     fact = new or added
     assert fact is not None
-    shown = str(fact.value)[:80]
-    return present(f"Tokens were added ({shown}), but embeddings stay frozen", fact, adapter)
+    return present(f"Tokens were added{_added(fact)}, but embeddings stay frozen", fact, adapter)
+
+
+def _added(fact: Fact) -> str:
+    """Return which tokens a script adds, as ` (`<order>`, `</order>`)`, if they can be told."""
+    given = list(fact.value.values()) if isinstance(fact.value, dict) else [fact.value]
+    texts = [t for part in given for t in (part if isinstance(part, list) else [part])]
+    plain = [t for t in texts if isinstance(t, str)]
+    return f" ({shown(plain)})" if plain else ""
 
 
 def _beyond_family(run: Run) -> Fact | None:

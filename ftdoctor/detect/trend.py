@@ -20,6 +20,7 @@ from ftdoctor.detect.points import (
     resume_borders,
 )
 from ftdoctor.model import Observation, Run, Span
+from ftdoctor.render.text import plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -171,7 +172,8 @@ def still_falling(
     end, before = found.values[-size:], found.values[-2 * size : -size]
     last, earlier = float(np.median(end)), float(np.median(before))
     error = 1.25 * stats.noise(found.values[-4 * size :]) * math.sqrt(2 / size)
-    text = f"{found.label} falls from {number(earlier)} to {number(last)} in the last {size} rows"
+    text = f"{found.label} falls from {number(earlier)} to {number(last)} "
+    text += f"in the last {plural(size, 'row')}"
     rates = points(run, "learning_rate")
     if rates is not None and len(rates) > 2 and rates.values[-2] < 0.05 * rates.values.max():
         return absent(f"{text}, but the learning rate had run out", curves=(found.curve,))
@@ -198,7 +200,7 @@ def plateaus(
     tail = found.values[-size:]
     slope = stats.theil_sen(found.steps[-size:].astype(float), tail)
     middle = stats.level(tail)
-    text = f"{found.label} is level at {number(middle)} over the last {size} rows"
+    text = f"{found.label} is level at {number(middle)} over the last {plural(size, 'row')}"
     rates = points(run, "learning_rate")
     if rates is not None and stats.level(rates.values, "last-third") < 0.2 * rates.values.max():
         return absent(f"{text} at a learning rate that had nearly run out")
@@ -227,7 +229,8 @@ def flattens(
     quarters = [float(np.median(q)) for q in np.array_split(found.values, 8)]
     early = (quarters[0] - quarters[3]) / abs(quarters[0]) if quarters[0] else 0.0
     late = (quarters[4] - quarters[7]) / abs(quarters[4]) if quarters[4] else 0.0
-    text = f"{found.label} falls {early:.1%} in the first half and {late:.1%} in the second"
+    parts = (f"{'falls' if part > 0 else 'rises'} {abs(part):.1%}" for part in (early, late))
+    text = f"{found.label} {' in the first half and '.join(parts)} in the second"
     if early > before and late < after:
         return present(text, found.fact(len(found) // 2), curves=(found.curve,))
     return absent(text, curves=(found.curve,))
@@ -248,7 +251,7 @@ def noisy(
         return found
     middle = abs(stats.level(found.values))
     ratio = stats.scale(stats.residuals(found.values)) / middle if middle else 0.0
-    text = f"{found.label} scatters by {ratio:.0%} of its level ({len(found)} rows)"
+    text = f"{found.label} scatters by {ratio:.0%} of its level ({plural(len(found), 'row')})"
     if ratio <= above:
         return absent(text)
     return present(text, found.fact(0), curves=(found.curve,))

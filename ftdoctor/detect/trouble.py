@@ -20,6 +20,7 @@ from ftdoctor.detect.points import (
     number,
 )
 from ftdoctor.model import Observation, Run
+from ftdoctor.render.text import plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +63,7 @@ def worsens(run: Run, *, share: float, sigmas: float = 6.0, minimum: int = 6) ->
             )
     if not looked:
         return unobservable("no score with a good direction was logged", *TRAIN_FILES)
-    return absent(f"{looked} scores end no worse than they began")
+    return absent(f"no worse at the end than at the start: {plural(looked, 'score')}")
 
 
 @detector("trouble.grows")
@@ -84,7 +85,9 @@ def grows(run: Run, *, times: float, minimum: int = 15) -> Observation:
             )
     if not looked:
         return unobservable("no loss and no norm was logged", *TRAIN_FILES)
-    return absent(f"{looked} losses and norms stay within {times:g} times their start")
+    return absent(
+        f"within {times:g} times the start: {plural(looked, 'curve')} of losses and norms"
+    )
 
 
 @detector("trouble.nonfinite")
@@ -105,14 +108,14 @@ def nonfinite(run: Run, *, rows: int = 3) -> Observation:
             start = len(found) - tail
             return present(
                 f"{found.label} is {number(float(found.values[start]))} from step "
-                f"{found.step(start)} to the end ({tail} rows)",
+                f"{found.step(start)} to the end ({plural(tail, 'row')})",
                 found.fact(start),
                 curves=(found.curve,),
                 span=onset.at(found, start, good=True),
             )
     if not looked:
         return unobservable("no loss, norm or score was logged", *TRAIN_FILES)
-    return absent(f"{looked} losses, norms and scores end in numbers")
+    return absent(f"ending in a number: {plural(looked, 'curve')} of losses, norms and scores")
 
 
 @detector("trouble.repeats")

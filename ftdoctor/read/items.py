@@ -29,7 +29,9 @@ REPEATED = frozenset({
     "trainer-state", "trainer-log", "console", "metrics-jsonl", "tensorboard", "wandb-binary",
     "wandb-config", "wandb-summary", "wandb-metadata", "results", "csv-log",
 })  # fmt: skip
-SHOWN = frozenset({"settings", "script", "shell", "modelfile", "requirements", "adapter-config"})
+SHOWN = frozenset({
+    "settings", "script", "shell", "notebook", "modelfile", "requirements", "adapter-config",
+})  # fmt: skip
 STEP_LIMIT = 10**15  # steps, epochs or tokens; the largest trainings see some 1e13 tokens
 TIME_LIMIT = 10**11  # seconds since 1970: the year 5138
 SHOWN_LIMIT = 256 << 10  # bytes

@@ -22,9 +22,12 @@ _TRAINS = re.compile(
     r"(?i)train|finetun|fine_tun|fine-tun|sft|lora|dpo|grpo|--output_dir|learning.rate|tune\s+run"
 )
 _ASSIGNMENT = re.compile(r"(?:export\s+)?([A-Za-z_]\w*)=(.*)", re.DOTALL)
+_MAKEFILE = re.compile(r"(?:^|/)(?:makefile|[^/]*\.mk)$")
+_PREFIX = re.compile(r"(?m)^(\s+)[@-]+")  # of a command that make shall not print, or may fail
+_OF_MAKE = re.compile(r"(?m)^([A-Za-z_]\w*)[ \t]*[:?]?=[ \t]*(.*)$")  # `LR := 1e-4`
 _DIRECTIVE = re.compile(r"#(?:SBATCH|PBS|\$)\s+(.*)")
 _SECRET = re.compile(r"(?i)token|key|secret|passw|credential")
-_VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)(?::-([^}]*))?\}?")
+_VARIABLE = re.compile(r"\$(?:[{(]?([A-Za-z_]\w*)|\{\d(?=:-))(?::-([^}]*))?[)}]?")
 _OPTION = re.compile(r"--?([A-Za-z][\w.-]*)(?:=(.*))?", re.DOTALL)
 _HYDRA = re.compile(r"\+{0,2}([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
 
@@ -57,6 +60,8 @@ def reading_of(text: str, path: str) -> Reading:
     facts: list[Fact] = []
     variables: dict[str, str] = {}
     installed: list[str] = []
+    if _MAKEFILE.search(path.lower()):
+        text = _OF_MAKE.sub(r"\1=\2", _PREFIX.sub(r"\1", text))
     for line, command in _commands(text.replace("\r", "")):
         where = Where(path, line=line)
         words = _words(_expanded(command, variables))
@@ -99,7 +104,7 @@ def _expanded(command: str, variables: dict[str, str]) -> str:
     """Return the command with the file's own plain variables and `${x:-default}` filled in."""
 
     def value(match: re.Match[str]) -> str:
-        return variables.get(match.group(1), match.group(2) or match.group())
+        return variables.get(match.group(1) or "", match.group(2) or match.group())
 
     return _VARIABLE.sub(value, command)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from ftdoctor.model import (
     Artifact,
     ArtifactState,
     Diagnosis,
+    Edit,
     Fact,
     Finding,
     Moment,
@@ -24,7 +26,7 @@ from ftdoctor.render import text as words
 ROWS = 8  # evidence rows of one sign in a card; the rest is summed up in one row
 UNSEEN_ROWS = 3
 OWN_TEST = re.compile(r"--observed ([\w-]+)")
-OWN = ("--observed",)  # the group of the checks that only a person can make
+NO_FILE = "none: these are for runs of another kind"
 NO_MESSAGE = "No such message in the console output"  # of `log.matches`, for each of its patterns
 SOURCES = 3
 NOISE = 0.5  # decibans; findings of less share one row
@@ -103,6 +105,24 @@ def numbered(d: Diagnosis) -> dict[str, int]:
 def shown_advice(d: Diagnosis) -> tuple[RankedCause, ...]:
     """Return the weak practice that is likelier there than not worth a word."""
     return tuple(c for c in d.advice if c.probability >= words.POSSIBLE)[:CARDS]
+
+
+def sides(edit: Edit, width: int = 200, most: int = 6) -> tuple[list[str], list[str]]:
+    """Return the lines of a change as they are and as they should be, safe to print.
+
+    A line of a notebook's file is shown as the code that it holds.
+    """
+    cell = edit.path.endswith(".ipynb")
+    before, after = (_code_of(text) if cell else text for text in (edit.before, edit.after))
+    return words.code_lines(before, width, most), words.code_lines(after, width, most)
+
+
+def _code_of(line: str) -> str:
+    try:
+        held = json.loads(line.strip().removesuffix(","))
+    except ValueError:
+        return line
+    return held.rstrip("\n") if isinstance(held, str) else line
 
 
 def second_cause(d: Diagnosis) -> RankedCause | None:
@@ -243,11 +263,6 @@ def _unseen_rows(d: Diagnosis, cause: RankedCause) -> list[Row]:
     return found
 
 
-def _all_own_tests(group: Sequence[Unchecked]) -> str:
-    told = dict.fromkeys(flag for item in group for flag in own_tests(item.missing))
-    return f"what you have seen yourself: `--observed` {words.listed(told, 'or')}" if told else ""
-
-
 def own_tests(missing: Sequence[str]) -> list[str]:
     """Return what can be told of a symptom by `--observed`, if nothing else would show it."""
     flags = [OWN_TEST.search(need) for need in missing]
@@ -338,19 +353,32 @@ def _lower(title: str) -> str:
 
 
 def gaps(unchecked: Sequence[Unchecked]) -> list[Gap]:
-    """Group what could not be checked by the files that would allow it, most causes first."""
+    """Group what could not be checked by the files that would allow it, most causes first.
+
+    Last comes what no file would allow: the question does not arise in a run of this kind.
+    """
     groups: dict[tuple[str, ...], list[Unchecked]] = {}
     for item in sorted(unchecked, key=lambda u: (-len(u.causes), u.symptom)):
-        groups.setdefault(OWN if own_tests(item.missing) else item.missing, []).append(item)
+        groups.setdefault(tuple(n for n in item.missing if not OWN_TEST.search(n)), []).append(item)
     found = [
         Gap(
-            _all_own_tests(group) if missing is OWN else words.listed(missing[:4], "or"),
+            _would_allow(files, group),
             tuple(dict.fromkeys(u.title for u in group)),
             len({cause for u in group for cause in u.causes}),
         )
-        for missing, group in groups.items()
+        for files, group in groups.items()
     ]
-    return sorted(found, key=lambda gap: (-gap.causes, gap.files))
+    return sorted(found, key=lambda gap: (gap.files == NO_FILE, -gap.causes, gap.files))
+
+
+def _would_allow(files: Sequence[str], group: Sequence[Unchecked]) -> str:
+    """Return the files that would allow a group of checks, and how to tell what one has seen."""
+    flags = dict.fromkeys(
+        flag[1] for u in group for need in u.missing if (flag := OWN_TEST.search(need))
+    )
+    own = f"what you have seen yourself: `--observed` {words.listed(flags, 'or')}" if flags else ""
+    named = words.listed(files[:4], "or")
+    return f"{named}, or {own}" if named and own else named or own or NO_FILE
 
 
 _ORDER = (

@@ -14,18 +14,14 @@ from markupsafe import Markup, escape
 
 from ftdoctor.codec import encode
 from ftdoctor.folders import folder
-from ftdoctor.model import ArtifactState, Curve, Diagnosis, Finding, RankedCause, State
+from ftdoctor.model import ArtifactState, Diagnosis, Finding, RankedCause, State
 from ftdoctor.render import evidence, panels, plots
 from ftdoctor.render import text as words
 from ftdoctor.render.quotes import count_quotes, without_quotes
-from ftdoctor.schedule import INTENDED
 
 BUDGET = 300_000  # bytes of a page
-SIGNIFICANT = 4  # digits of plotted values in the embedded data
-EMBEDDED_POINTS = 40
-TELLING = 1.0  # decibans from which an absent finding stands in the embedded data
-GAPS_OPEN = 12  # groups of missing files that are shown without a click
-CHECKS_LISTED = 3  # checks named per missing file; `--format json` names all
+GAPS_OPEN, GAPS_LISTED = 10, 30  # groups of missing files shown without a click, and at all
+CHECKS_LISTED = 2  # checks named of each group; `--format json` names all
 FILES_OPEN, FILES_LISTED = 20, 150
 WHOLE = (20_000, 20_000)  # length of a text and number of items that no real diagnosis has
 UNLIKELY = 60
@@ -134,7 +130,7 @@ def environment(limit: int = 4000) -> Environment:
         paragraphs=lambda text: _paragraphs(tidy(str(text))),
         capital=lambda text: evidence.capital(str(text)),
         line=lambda text: words.one_line(str(text), min(limit, 300)),
-        code_lines=words.code_lines,
+        sides=evidence.sides,
         percent=words.percent,
         prior=words.prior_percent,
         size=words.size,
@@ -226,6 +222,7 @@ def _page(d: Diagnosis, drawn: Drawn, limits: Limits, *, quoted: bool) -> str:
         gaps=evidence.gaps(d.unchecked),
         checks_listed=CHECKS_LISTED,
         gaps_open=GAPS_OPEN,
+        gaps_listed=GAPS_LISTED,
         files=listed[:FILES_OPEN],
         more_files=listed[FILES_OPEN:FILES_LISTED],
         unlisted=max(len(listed) - FILES_LISTED, 0),
@@ -319,27 +316,30 @@ def _file_counts(d: Diagnosis) -> str:
 def embedded(d: Diagnosis, cut: tuple[int, int] = WHOLE) -> Markup:
     """Return the diagnosis as JSON that can stand in a script element; the codec decodes it.
 
-    It is abridged, or what was not found would be most of the page. Findings are the present ones
-    and those that weigh on a cause with a card; causes below that have no account; `abridged`
-    counts the rest, which `--format json` writes. Mechanism and fix stand in the page and in the
-    signatures. Curves have EMBEDDED_POINTS points; texts and lists have the lengths of `cut`.
+    It is abridged, or it would be a third of the page: causes without a card, curves, files that
+    were read, and what was not found are not in it, but `--format json` writes them; `abridged`
+    counts them. Findings have SOURCES places; mechanism and fix stand in the page and in the
+    signatures. Texts and lists have the lengths of `cut`.
     """
-    listed = (*evidence.shown(d), *evidence.shown_advice(d))
-    weighed = {w.symptom for c in listed for w in c.weights if abs(w.decibans) >= TELLING}
-    told = [f for f in d.findings if f.state is State.PRESENT or f.symptom in weighed]
+    causes, advice = evidence.shown(d), evidence.shown_advice(d)
+    told = [f for f in d.findings if f.state is State.PRESENT]
+    odd = tuple(a for a in d.artifacts if a.state is not ArtifactState.READ)
     kept = replace(
         d,
-        causes=tuple(_abridged(c, whole=c in listed) for c in d.causes),
-        advice=tuple(_abridged(c, whole=c in listed) for c in d.advice),
-        curves=tuple(_drawn_points(c) for c in d.curves if c.name != INTENDED),
-        findings=tuple(_placed(f) for f in told if f.state is not State.UNOBSERVABLE),
+        causes=tuple(map(_abridged, causes)),
+        advice=tuple(map(_abridged, advice)),
+        findings=tuple(replace(f, title="", facts=f.facts[: evidence.SOURCES]) for f in told),
         unchecked=(),
-        panels=tuple(p for p in d.panels if p.kind != "tokens"),  # it is in the page as text
-        artifacts=tuple(replace(a, digest="", modified=None, taken="") for a in d.artifacts),
+        curves=(),
+        panels=tuple(p for p in d.panels if p.kind != "tokens"),
+        artifacts=tuple(replace(a, digest="", modified=None, taken="") for a in odd),
     )
     plain = encode(kept, sparse=True)
     plain["abridged"] = {
-        "absent": sum(f.state is State.ABSENT and f.symptom not in weighed for f in d.findings),
+        "absent": sum(f.state is State.ABSENT for f in d.findings),
+        "artifacts": len(d.artifacts) - len(odd),
+        "causes": len(d.causes) + len(d.advice) - len(causes) - len(advice),
+        "curves": len(d.curves),
         "unchecked": len(d.unchecked),
     }
     data = json.dumps(
@@ -354,34 +354,21 @@ def embedded(d: Diagnosis, cut: tuple[int, int] = WHOLE) -> Markup:
     return Markup(words.UNSAFE.sub(_json_escape, data.replace("<", "\\u003c")))
 
 
-def _abridged(cause: RankedCause, *, whole: bool) -> RankedCause:
-    less = replace(cause, mechanism="", fix="", next_check="", references=())
-    if not whole:
-        return replace(less, weights=(), unseen=())
+def _abridged(cause: RankedCause) -> RankedCause:
     telling = sorted(cause.unseen, key=lambda u: -abs(u.if_present))[: evidence.UNSEEN_ROWS]
+    less = replace(cause, mechanism="", fix="", next_check="", references=())
     return replace(less, unseen=tuple(telling))
-
-
-def _placed(finding: Finding) -> Finding:
-    """Return a finding as one that can be looked up: an absent one keeps its sentence only."""
-    if finding.state is State.PRESENT:
-        return replace(finding, facts=finding.facts[: evidence.SOURCES])
-    return replace(finding, facts=(), title="", curves=())
 
 
 def _json_escape(found: re.Match[str]) -> str:
     return f"\\u{ord(found[0]):04x}"
 
 
-def _drawn_points(curve: Curve) -> Curve:
-    points = plots.thinned(list(zip(curve.steps, curve.values, strict=True)), EMBEDDED_POINTS)
-    values = tuple(float(f"{value:.{SIGNIFICANT}g}") for _, value in points)
-    return replace(curve, steps=tuple(step for step, _ in points), values=values)
-
-
 def _cut(value: Any, length: int, items: int) -> Any:
     if isinstance(value, str):
         return words.clip(value, length)
+    if isinstance(value, float):
+        return round(value, 4) if abs(value) >= 1 else float(f"{value:.6g}")
     if isinstance(value, dict):
         kept = list(value.items())[: max(items, 24)]  # no dataclass has more fields than that
         return {words.clip(k, length): _cut(v, length, items) for k, v in kept}

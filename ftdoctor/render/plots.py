@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import math
 import os
-import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ftdoctor.model import Curve, Diagnosis, Finding, RankedCause, Span, State
 from ftdoctor.render import text as words
 from ftdoctor.render.evidence import supporting
+from ftdoctor.render.svg import inline
 from ftdoctor.schedule import INTENDED
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ TABLE_ROWS = 12
 MAX_GAPS = 12  # shaded stretches of NaN per curve; beyond that, one from the first to the last
 SPREAD = 50.0  # maximum over median from which a loss is drawn on a log scale (judgement)
 
-# Sentinel colours: matplotlib writes them into the file, `_themed` replaces them by variables.
+# Sentinel colours: matplotlib writes them into the file, `inline` replaces them by variables.
 INK, MUTED, SERIES, BAD = "#010101", "#020202", "#030303", "#040404"
 WASH, RULE, OK, OTHER = "#050505", "#060606", "#070707", "#080808"
 _VARIABLES = {
@@ -55,9 +55,7 @@ TITLES = {
 }
 MARKED = 24  # points of a curve up to which each gets a dot
 LARGEST_STEP = 1e15  # beyond it an axis cannot be computed in floats
-COARSE = 30  # points of a line from which it is written in half points
 LOG_SCALED = ("grad_norm",)
-_FRACTION = re.compile(r"(?<![\w#.])-?\d+\.\d{2,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +198,12 @@ def draw(d: Diagnosis, figures: Figures) -> Plot:
     curves = curves_of(d)
     mark = mark_of(d)
     shown = [curves[n] for panel in figures.panels for n in panel if n != INTENDED]
-    label = _label(figures, curves, mark)
     return Plot(
         key=figures.key,
-        wide=_svg(figures, curves, mark, WIDE, label),
-        narrow=_svg(figures, curves, mark, NARROW, label),
+        wide=_svg(figures, curves, mark, WIDE),
+        narrow=_svg(figures, curves, mark, NARROW),
         caption=_caption(shown, mark),
-        label=label,
+        label=_label(figures, curves, mark),
         header=("step", *(key_of(c) for c in shown)),
         table=_table(shown),
     )
@@ -279,19 +276,15 @@ def _table(curves: Sequence[Curve]) -> tuple[tuple[str, ...], ...]:
 # --- drawing ----------------------------------------------------------------------------------
 
 
-def _svg(
-    figures: Figures, curves: dict[str, Curve], mark: Mark | None, size: Size, label: str
-) -> str:
+def _svg(figures: Figures, curves: dict[str, Curve], mark: Mark | None, size: Size) -> str:
     import io
 
     matplotlib = _own_matplotlib()
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    salt = re.sub(r"\W", "-", f"{figures.key}-{size.name[0]}")
     settings: dict[str, Any] = {
         "svg.fonttype": "none",
-        "svg.hashsalt": salt,
         "text.parse_math": False,  # a metric may be called $x$
         "axes.unicode_minus": False,
         "font.family": "DejaVu Sans",
@@ -306,7 +299,7 @@ def _svg(
         _fill(figure, figures, curves, mark, size)
         written = io.StringIO()
         figure.savefig(written, format="svg", metadata={"Date": None}, transparent=True)
-    return _themed(written.getvalue(), size, label, salt)
+    return inline(written.getvalue(), size.name, _VARIABLES, _VARIABLES[MUTED])
 
 
 def _height(figures: Figures, size: Size) -> float:
@@ -474,8 +467,10 @@ def _draw_curve(axes: Axes, curve: Curve, size: Size, color: str) -> list[tuple[
         ys.append(value if math.isfinite(value) else math.nan)
     few = sum(math.isfinite(y) for y in ys) <= MARKED
     wide = curve.name == INTENDED
+    low, high = axes.get_ylim()  # a value of 0 has no place on a log scale; it is drawn lowest
+    ys = [min(max(y, low), high) for y in ys]
     axes.plot(xs, ys, color=color, linewidth=4 if wide else 1.4, solid_capstyle="round",
-              marker="o" if few and not wide else "", markersize=2.6)  # fmt: skip
+              marker="o" if few and not wide else "", markersize=2.6, clip_on=False)  # fmt: skip
     return [(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
 
 
@@ -505,7 +500,7 @@ def _draw_gaps(axes: Axes, curves: Sequence[Curve]) -> None:
         gaps = [(gaps[0][0], max(g[1] for g in gaps), gaps[0][2])]
     for start, end, _ in gaps:
         room = (high - low) * 0.004
-        axes.axvspan(start - room, end + room, color=WASH, linewidth=0, zorder=0)
+        _wash(axes, start - room, end + room)
     for start, end, word in sorted(gaps, key=lambda g: g[0] - g[1])[:1]:
         middle = min(max((start + end) / 2, low + 0.04 * (high - low)), high - 0.04 * (high - low))
         axes.text(middle, 0.5, word, transform=axes.get_xaxis_transform(), ha="center",
@@ -527,10 +522,15 @@ def _gaps(curve: Curve) -> list[tuple[float, float, str]]:
 
 
 def _draw_mark(axes: Axes, mark: Mark) -> None:
-    _, high = axes.get_xlim()
-    axes.axvspan(mark.step, mark.until if mark.until is not None else high, color=WASH,
-                 linewidth=0, zorder=0)  # fmt: skip
-    axes.axvline(mark.step, color=BAD, linewidth=1, linestyle=(0, (3, 2)))
+    _wash(axes, mark.step, mark.until)
+    axes.axvline(mark.step, color=BAD, linewidth=1, linestyle=(0, (3, 2)), clip_on=False)
+
+
+def _wash(axes: Axes, start: float, end: float | None) -> None:
+    """Shade from one step to another, None being the last, within the axes."""
+    low, high = axes.get_xlim()
+    left, right = max(start, low), high if end is None else min(end, high)
+    axes.axvspan(left, right, color=WASH, linewidth=0, zorder=0, clip_on=False)
 
 
 # --- words among the lines ----------------------------------------------------------------------
@@ -614,9 +614,10 @@ def _write_best(paper: Paper, curve: Curve) -> None:
     if curve.name != "loss":
         return
     value, step = min((v, s) for s, v in _finite(curve))
-    paper.axes.plot([step], [value], marker="o", markersize=8, color=OK, fillstyle="none",
-                    markeredgewidth=1.6, linestyle="")  # fmt: skip
-    x, y = paper.part(step, value)
+    height = max(value, paper.axes.get_ylim()[0])
+    paper.axes.plot([step], [height], marker="o", markersize=8, color=OK, fillstyle="none",
+                    markeredgewidth=1.6, linestyle="", clip_on=False)  # fmt: skip
+    x, y = paper.part(step, height)
     paper.write([f"best: {words.number(value)} at step {step:,}"], OK, _around(x, y))
 
 
@@ -639,137 +640,3 @@ def _around(x: float, y: float) -> list[Place]:
 
 def _finite(curve: Curve) -> list[tuple[int, float]]:
     return [(s, v) for s, v in zip(curve.steps, curve.values, strict=True) if math.isfinite(v)]
-
-
-# --- from matplotlib's file to a part of our page -----------------------------------------------
-
-
-def _tenths(fraction: re.Match[str]) -> str:
-    return f"{float(fraction[0]):.1f}"
-
-
-def _shortened(path: str) -> str:
-    """Write a path of straight lines in tenths and by relative steps: half of the bytes."""
-    if not re.fullmatch(r"(?:[ML] -?[\d.]+ -?[\d.]+ ?|z ?)+", path):
-        return path
-    written = ""
-    x = y = 0
-    # Half a point is less than a line's width; only long lines are worth the loss.
-    unit = 5 if path.count("L") > COARSE else 1
-    for command, right, down in re.findall(r"([MLz])(?: (-?[\d.]+) (-?[\d.]+))?", path):
-        if command == "z":
-            written += "z"
-            continue
-        to_x, to_y = (round(float(part) * 10 / unit) * unit for part in (right, down))
-        if command == "M":
-            written += f"M{to_x / 10:g} {to_y / 10:g}l"
-        else:
-            written += f"{_tenth(to_x - x)}{_tenth(to_y - y)}"
-        x, y = to_x, to_y
-    return re.sub(r"( 0 0)+(?=[Mz]|$)|l(?=[Mz]|$)", "", written.replace("l ", "l"))
-
-
-def _tenth(count: int) -> str:
-    """Return tenths as ` 3.1`, `-.7`: a sign separates as well as a space."""
-    text = f"{abs(count) / 10:g}"
-    return ("-" if count < 0 else " ") + (text[1:] if text.startswith("0.") else text)
-
-
-def _plain_style(style: re.Match[str]) -> str:
-    return re.sub(r"([:;]) ", r"\1", style[0])
-
-
-def _styled_once(body: str) -> str:
-    """Move the style of a marker's uses to the marker itself, where each use inherits it."""
-    for name in dict.fromkeys(re.findall(r'<use xlink:href="#([\w-]+)"', body)):
-        used = re.compile(rf'(<use xlink:href="#{name}"[^>]*?) (style="[^"]*")/>')
-        styles = {style for _, style in used.findall(body)}
-        if len(styles) == 1:
-            style = styles.pop()
-            body = used.sub(r"\1/>", body)
-            body = re.sub(rf'(<path id="{name}"[^>]*?) style="[^"]*"', rf"\1 {style}", body)
-    return body
-
-
-USUAL_TEXT = "font-size:9.5px;fill:var(--muted)"  # of the numbers on the axes; set once
-
-
-def _text_tag(tag: re.Match[str]) -> str:
-    """Return a text's tag without what it inherits."""
-    rest = [part for part in tag[1].split(";") if part not in USUAL_TEXT.split(";")]
-    anchor = [part.partition(":")[2] for part in rest if part.startswith("text-anchor")]
-    style = ";".join(part for part in rest if not part.startswith("text-anchor"))
-    found = "<text" + "".join(f' text-anchor="{word}"' for word in anchor)
-    return f'{found} style="{style}"' if style else found
-
-
-_GRID = re.compile(r'<path d="([^"]*)" style="(fill:none;stroke:var\(--rule\);[^"]*)"/>')
-
-
-def _merged(body: str) -> str:
-    """Join the grid lines of each panel, which are drawn alike one after the other."""
-    written, end = "", 0
-    batch: list[re.Match[str]] = []
-    for line in _GRID.finditer(body):
-        between = body[end : line.start()]
-        if batch and ("clip-path" in between or line[2] != batch[0][2]):
-            written, batch = _with_grid(written, batch), []
-        written += between if batch else f"{between}{_HERE}"
-        batch.append(line)
-        end = line.end()
-    return _unwrapped(_with_grid(written, batch) + body[end:])
-
-
-_HERE = "<grid/>"  # where the joined lines will stand
-
-
-def _with_grid(written: str, batch: Sequence[re.Match[str]]) -> str:
-    if not batch:
-        return written
-    joined = "".join(line[1] for line in batch)
-    return written.replace(_HERE, f'<path d="{joined}" style="{batch[0][2]}"/>')
-
-
-def _unwrapped(body: str) -> str:
-    """Take out groups that hold nothing, and groups of one element that say nothing."""
-    while True:
-        less = re.sub(r"<g></g>|<g/>|<defs></defs>", "", body)
-        less = re.sub(r"<g>(<(?:path|use)[^>]*/>|<text[^>]*>[^<]*</text>)</g>", r"\1", less)
-        less = re.sub(r"<g>(<g>(?:(?!</?g>).)*</g>)</g>", r"\1", less)
-        if less == body:
-            return body
-        body = less
-
-
-def _themed(svg: str, size: Size, label: str, salt: str) -> str:
-    """Cut what belongs to a file of its own, shorten numbers, and put variables for colours."""
-    from markupsafe import escape
-
-    body = svg[svg.index("<svg") :]
-    # matplotlib's style element says `*{…}`, which would restyle the whole page.
-    body = re.sub(
-        r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", body, flags=re.S
-    )
-    used = set(re.findall(r"#([\w-]+)[\")]", body))
-    body = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", body)
-    body = re.sub(r"<[^>]*>", lambda tag: _FRACTION.sub(_tenths, tag[0]), body)
-    body = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", body)
-    body = re.sub(r"; font-family: '[^']*'|; stroke-linecap: \w+|; stroke-linejoin: \w+", "", body)
-    body = re.sub(r' transform="rotate\(-?0(\.0)? [^"]*"', "", body)
-    for color, variable in _VARIABLES.items():
-        body = body.replace(color, f"var({variable})")
-    body = re.sub(r"\s*\n\s*", " ", body).replace("> <", "><")
-    body = re.sub(r'<path d="[^"]*" style="fill: none"/>', "", body)  # the invisible backgrounds
-    body = re.sub(r' d="(M [^"]*)"', lambda d: f' d="{_shortened(d[1])}"', body)
-    body = re.sub(r' style="[^"]*"', _plain_style, body)
-    body = body.replace(";text-anchor:start", "").replace(";stroke-dashoffset:0", "")
-    body = _merged(_unwrapped(_styled_once(body)))
-    body = re.sub(r'<text style="([^"]*)"', _text_tag, body)
-    for index, name in enumerate(dict.fromkeys(re.findall(r' id="([^"]+)"', body))):
-        body = re.sub(rf'(?<=["#]){name}(?=[")])', f"{salt}{index}", body)
-    box = re.search(r'viewBox="([^"]+)"', body)
-    assert box is not None  # matplotlib always writes one
-    head = f'<svg class="plot {size.name}" role="img" aria-label="{escape(label)}"'
-    head += f' viewBox="{box[1]}" style="{USUAL_TEXT}" xmlns="http://www.w3.org/2000/svg"'
-    head += ' xmlns:xlink="http://www.w3.org/1999/xlink">'
-    return re.sub(r"^<svg[^>]*>", lambda _: head, body, count=1).strip()

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from ftdoctor.model import Diagnosis, RankedCause
 from ftdoctor.render import text as words
-from ftdoctor.render.evidence import shown
+from ftdoctor.render.evidence import shown, sides
 
 CAUSES = 4
 BAR = 12
@@ -97,8 +97,9 @@ def _fix_lines(d: Diagnosis, columns: int) -> list[tuple[str, str]]:
     if edit is not None:
         room = columns - 6
         lines += [(f"  {words.one_line(f'{edit.path}:{edit.line}', room)}", DIM)]
-        lines += [(f"  - {row}", RED) for row in words.code_lines(edit.before, room, 2)]
-        lines += [(f"  + {row}", GREEN) for row in words.code_lines(edit.after, room, 2)]
+        before, after = sides(edit, room, 2)
+        lines += [(f"  - {row}", RED) for row in before]
+        lines += [(f"  + {row}", GREEN) for row in after]
     return lines
 
 

@@ -163,6 +163,24 @@ def test_checks_that_only_a_person_can_make_are_one_gap() -> None:
     assert second.files == "pip freeze"
 
 
+def test_a_file_or_ones_own_eyes_are_one_gap() -> None:
+    unchecked = [
+        Unchecked("u0", "Outputs are empty", ("outputs", *told_by("empty-answers")), ("a", "b")),
+        Unchecked("u1", "Outputs repeat", ("outputs", *told_by("repeats-itself")), ("c",)),
+    ]
+    (gap,) = evidence.gaps(unchecked)
+    own = "what you have seen yourself: `--observed` empty-answers or repeats-itself"
+    assert (gap.files, gap.causes) == (f"outputs, or {own}", 3)
+
+
+def test_what_does_not_arise_in_this_kind_of_run_comes_last() -> None:
+    unchecked = [
+        Unchecked("u0", "Entropy collapses", (), ("a", "b")),
+        Unchecked("u1", "Versions differ", ("pip freeze",), ("c",)),
+    ]
+    assert [g.files for g in evidence.gaps(unchecked)] == ["pip freeze", evidence.NO_FILE]
+
+
 def test_messages_that_are_not_there_share_one_row() -> None:
     d = one_cause()
     silent = [Finding(f"m{i}", f"Message {i}", State.ABSENT, evidence.NO_MESSAGE) for i in range(3)]
