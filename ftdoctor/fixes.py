@@ -182,10 +182,28 @@ def replace_value(line: str, fact: Fact, to: Value) -> str | None:
     )
     for pattern in patterns:
         match = re.search(pattern, line)
-        if match:
+        if match and (yaml or "(" not in match.group().removeprefix(match["head"])):
             new = literal(to, yaml=yaml)
             return line[: match.start()] + match["head"] + new + line[match.end() :]
-    return None
+    return None if yaml else _replace_number(line, fact.value, to)
+
+
+def _replace_number(line: str, value: Value, to: Value) -> str | None:
+    """Return the line with its only number of that value replaced: an argument without a name."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    found = [m for m in re.finditer(r"(?<![\w.])\d[\d.]*(?:e[+-]?\d+)?\b", line)]
+    same = [m for m in found if _number(m.group()) == value]
+    if len(same) != 1:
+        return None
+    return line[: same[0].start()] + literal(to, yaml=False) + line[same[0].end() :]
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def literal(value: Value, *, yaml: bool) -> str:

@@ -22,6 +22,13 @@ _PATH_NAME = re.compile(r"path|dir|folder|checkpoint|ckpt|file|model|adapter", r
 _MODEL_NAME = re.compile(
     r"(?:^|[.\s=(])(?:model|base_model|inputs?|from_pretrained\(.*\))\.to$", re.DOTALL
 )
+# `model.half()`, `model.to(torch.bfloat16)`: the type in which a script keeps its weights.
+_CASTS = {"half": "float16", "bfloat16": "bfloat16", "float": "float32"}
+_CAST_MODEL = re.compile(
+    r"(?:^|[.\s=(])(?:model|base_model|from_pretrained\(.*\)|to\(.*\))\.(?:to|half|bfloat16|float)$",
+    re.DOTALL,
+)
+_TORCH_TYPE = re.compile(r"(?:^|\.)(bfloat16|float16|half|float32)$")
 _MACHINE = re.compile(r"is_available|is_built|device_count|platform|args|machine")
 _ANSWER_NAME = re.compile(
     r"(?i)response|output|answer|generat|complet|predict|result|decoded|reply|\btext\b|^raw"
@@ -66,6 +73,8 @@ def _training(code: Code) -> Iterator[Found]:
             evaluates = True
         if last in _CONVERTERS:
             yield "converts_rows", last, call.lineno
+        if (cast := _cast(last, call)) is not None:
+            yield "weights_dtype", cast, call.lineno
         if _reads_in_order(code, last, call):
             yield "reads_in_order", last, call.lineno
         if (maker := _formatting(last, call)) is not None:
@@ -78,6 +87,19 @@ def _training(code: Code) -> Iterator[Found]:
             evaluates = evaluates if evaluates is not None else False
     if evaluates is not None:
         yield "evaluates", evaluates, 1
+
+
+def _cast(last: str, call: ast.Call) -> str | None:
+    """Return the type to which a call casts the whole model, None if it is no such call."""
+    if last not in ("to", *_CASTS) or not _CAST_MODEL.search(ast.unparse(call.func)):
+        return None
+    if last != "to":
+        return _CASTS[last] if not call.args else None
+    for node in (*call.args, *(k.value for k in call.keywords)):
+        found = _TORCH_TYPE.search(dotted(node)) if isinstance(node, ast.Attribute) else None
+        if found:
+            return _CASTS.get(found.group(1), found.group(1))
+    return None
 
 
 _NARROWING = {"select", "shuffle", "take", "head", "sample", "with_format"}
