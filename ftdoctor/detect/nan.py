@@ -46,6 +46,21 @@ def ends_run(run: Run) -> Observation:
     return present(text, *facts, curves=("loss", "grad_norm"), span=onset.at(found, at, good=True))
 
 
+@detector("nan.mean_loss_zero")
+def mean_loss_zero(run: Run) -> Observation:
+    """Find that the mean train loss over all steps is exactly 0, in a run that maximises likelihood.
+
+    Where it is above 0, some batch had supervised tokens and a finite loss.
+    """
+    known = fact_number(run, "summary.train_loss")
+    if known is None:
+        return unobservable("no mean train loss was reported", "training log (stdout)")
+    if kind_of(run) not in (*LIKELIHOOD, ""):
+        return unobservable("the mean loss tells this of a run that maximises likelihood only")
+    text = f"the mean train loss over all steps is {number(known[0])}"
+    return (present if known[0] == 0.0 else absent)(text, known[1])
+
+
 @detector("nan.manner")
 def manner(run: Run, *, manner: Literal["climb", "sudden", "start"]) -> Observation:
     """Find how a run went NaN: after a climb of loss or grad_norm, out of the blue, or at once.
