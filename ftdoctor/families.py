@@ -128,7 +128,9 @@ def _searches(pattern: str, name: str) -> bool:
     return bool(_pattern(pattern).search(name.replace("\\", "/")))
 
 
-_OTHER_SIZE = re.compile(r"(?i)tiny(?!llama)|mini(?!-)|toy|test|dummy|random|pruned|draft|small|vl\b")
+_OTHER_SIZE = re.compile(
+    r"(?i)tiny(?!llama)|mini(?!-)|toy|test|dummy|random|pruned|draft|small|vl\b"
+)
 
 
 def width_of(name: str) -> int | None:

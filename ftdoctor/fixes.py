@@ -192,7 +192,7 @@ def _replace_number(line: str, value: Value, to: Value) -> str | None:
     """Return the line with its only number of that value replaced: an argument without a name."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    found = [m for m in re.finditer(r"(?<![\w.])\d[\d.]*(?:e[+-]?\d+)?\b", line)]
+    found = re.finditer(r"(?<![\w.])\d[\d.]*(?:e[+-]?\d+)?\b", line)
     same = [m for m in found if _number(m.group()) == value]
     if len(same) != 1:
         return None

@@ -48,7 +48,7 @@ def ends_run(run: Run) -> Observation:
 
 @detector("nan.mean_loss_zero")
 def mean_loss_zero(run: Run) -> Observation:
-    """Find that the mean train loss over all steps is exactly 0, in a run that maximises likelihood.
+    """Find a mean train loss of exactly 0 over all steps, in a run that maximises likelihood.
 
     Where it is above 0, some batch had supervised tokens and a finite loss.
     """

@@ -423,6 +423,7 @@ FACTS: dict[str, str] = {
     "data.*": "counts over whole files: invalid_rows, blank_rows, duplicate_rows, ...",
     "shell.*": "shell scripts: crlf, command (training launches), env.NAME",
     "requirements.*": "declared (packages named by a file), installed (by commands), complete",
+    "script.train.freezes_everything": "true if it freezes all weights and gives none back",
     "script.train.weights_dtype": "type that the script casts the whole model to",
     "script.*": "what the syntax trees show: prompt literals, calls, label construction, paths, devices",
 }
