@@ -23,6 +23,7 @@ from ftdoctor.model import Observation, Run, Span, State
 
 REWARDS = ("reward", "objective/scores", "objective/rlhf_reward", "rewards/mean", "score")
 RL_FILES = ("trainer_state.json or metrics.jsonl with rewards", "training log (stdout)")
+LN2 = 0.6931
 REWARD_TERM = re.compile(r"rewards/[^/]+/mean$")
 SCORE_PAIRS = (
     ("rewards/chosen", "rewards/rejected"),
@@ -502,10 +503,35 @@ def ranking_loss_at_chance(run: Run, *, minimum: int = 10) -> Observation:
         return found
     start, end = stats.level(found.values, "first-fifth"), stats.level(found.values, "last-half")
     text = f"ranking loss goes from {number(start)} to {number(end)} (last half)"
-    for chance, words in ((0.6931, "ln 2"), (1.0, "the margin of 1.0")):
+    for chance, words in ((LN2, "ln 2"), (1.0, "the margin of 1.0")):
         if abs(end - chance) < 0.08 * chance and abs(start - chance) < 0.15 * chance:
             return present(f"{text}, next to {words}", found.fact(-1), curves=("loss",))
     return absent(text, found.fact(-1))
+
+
+@detector("rl.pairs_at_chance")
+def pairs_at_chance(run: Run, *, minimum: int = 5) -> Observation:
+    """Find a train loss next to ln 2 from first to last and an evaluation accuracy next to a half.
+
+    The two together say that one of two sides is guessed. The accuracy must lie within 0.1.
+    """
+    if kind_of(run) not in ("reward", ""):
+        return unobservable("this is no log of a model that ranks two sides")
+    judged = points(run, "accuracy", "eval")
+    if judged is None or not len(judged.finite):
+        return unobservable("no evaluation accuracy was logged", "trainer_state.json with eval_*")
+    found = curve(run, "loss", minimum=minimum)
+    if isinstance(found, Observation):
+        return found
+    half = stats.level(judged.finite.values)
+    start, end = stats.level(found.values, "first-third"), stats.level(found.values, "last-third")
+    text = (
+        f"loss goes from {number(start)} to {number(end)} (ln 2 is 0.6931) and evaluation accuracy "
+        f"is {half:.2f}"
+    )
+    guessed = all(abs(x - LN2) < 0.08 * LN2 for x in (start, end)) and abs(half - 0.5) <= 0.1
+    answer = present if guessed else absent
+    return answer(text, judged.finite.fact(-1), found.fact(-1), curves=("loss",))
 
 
 @detector("rl.groups_split_batch")
