@@ -130,7 +130,7 @@ def base_tested(run: Run) -> Observation:
         source = run.texts.get(fact.where.path, "")
         if fact.value not in [b.value for b in bases] or fact.value == written.value:
             return absent(f"A test script loads {fact.value}", fact)
-        named = re.search(rf"[\"'/]{re.escape(str(written.value).strip('./'))}[\"'/]", source)
+        named = re.search(rf"\b{re.escape(str(written.value).strip('./'))}/", source)
         if not source or named or _OTHER_WAYS.search(source):
             return absent(f"{fact.where.path} gets at more than {fact.value}", fact)
         if _ON_PURPOSE.search(fact.where.path):
