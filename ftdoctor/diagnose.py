@@ -16,7 +16,7 @@ from ftdoctor.curves import thin
 from ftdoctor.detect.engine import MORE_TIME, detect_all
 from ftdoctor.discover import NOT_OPENED
 from ftdoctor.fixes import edit_for, fitting, fix_text, place_text
-from ftdoctor.library import load
+from ftdoctor.library import calls_of, load
 from ftdoctor.limits import ASSEMBLY_SHARE, NEVER, READING_SHARE, Deadline
 from ftdoctor.model import (
     Artifact,
@@ -144,8 +144,9 @@ def diagnose_run(run: Run, library: Library, deadline: Deadline = NEVER) -> Diag
     findings = detect_all(run, library, deadline=deadline)
     fitting = applicable(library, run)
     ranking = rank(findings, fitting)
-    ranked = tuple(_ranked_cause(r, run, library, findings) for r in ranking.ranked)
-    ranked = _beneath(tuple(r for r in ranked if r.probability >= LISTED), library)
+    told = (_ranked_cause(r, run, library, findings) for r in ranking.ranked)
+    ranked = tuple(r for r in told if r.probability >= LISTED)
+    ranked = _beneath(_ended_first(ranked, run, findings, library), library)
     causes = tuple(r for r in ranked if r.severity is not Severity.LOW)
     advice = tuple(r for r in ranked if r.severity is Severity.LOW)
     verdict = _verdict(causes, ranking, findings, run, library)
@@ -226,6 +227,27 @@ def _span(ranked: Ranked, findings: Sequence[Finding]) -> Span | None:
     if not supporting:
         return None
     return spans[max(supporting, key=lambda w: w.decibans).symptom]
+
+
+def _ended_first(
+    ranked: tuple[RankedCause, ...], run: Run, findings: Sequence[Finding], library: Library
+) -> tuple[RankedCause, ...]:
+    """Of a run that took no step put what its log says ended it before what files alone tell.
+
+    What a setting would have done wrong later, however plain, is not why this run ended.
+    """
+    started = run.fact("progress.started")
+    if run.series("loss") is not None or (started is not None and started.value):
+        return ranked
+    seen = {f.symptom for f in findings if f.state is State.PRESENT}
+    calls = {s: list(calls_of(library.symptoms[s].call)) for s in seen}
+    fatal = {s for s, made in calls.items() if any(c.parameters.get("fatal") is True for c in made)}
+    logged = {s for s, made in calls.items() if any(c.detector == "log.matches" for c in made)}
+    likely = [r for r in ranked if r.probability >= POSSIBLE]
+    if not any(fatal & library.causes[r.id].shows.keys() for r in likely):
+        return ranked
+    told = [r for r in likely if logged & library.causes[r.id].shows.keys()]
+    return (*told, *(r for r in ranked if r not in told))
 
 
 def _beneath(ranked: tuple[RankedCause, ...], library: Library) -> tuple[RankedCause, ...]:

@@ -20,6 +20,7 @@ _FLAG = re.compile(r"(?<![\w.-])--(?P<name>[A-Za-z][\w-]*)(?=\s+--|\s*\\|\s*[\"'
 _ARGUMENT = re.compile(rf"add_argument\(\s*.*?--?(?P<name>[\w-]+)[\"'].*?\bdefault\s*=\s*{_VALUE}")
 _KEY = re.compile(rf"(?<![\w.-])[\"']?(?P<name>[A-Za-z_][\w.-]*)[\"']?\s*[:=]\s*{_VALUE}")
 _ALONE = re.compile(rf"^\s*[\w.\"-]+\s*[:=]\s*{_VALUE}")
+_NUMBER = re.compile(r"(?<![\w.])(?P<value>\d[\d.]*(?:e[+-]?\d+)?)\b")
 _VARIABLE = re.compile(r"[\"']?\$[({]?(?P<name>[A-Za-z_]\w*)(?::-[^}]*)?[)}]?[\"']?")
 _FALLBACK = re.compile(r"(\$\{\w+:-).*(\})")  # `${LR:-1e-4}`
 _GOES_ON = re.compile(r"\\(?:\\n\",?)?\s*$")  # in a notebook's file the line end is written out
@@ -32,10 +33,21 @@ def replace_value(line: str, fact: Fact, to: Value) -> str | None:
     in `add_argument("--key", ...)`, and `--key value` (shell).
     """
     found = _value_on(line, fact) or _ALONE.search(line)
+    yaml = PurePosixPath(fact.where.path).suffix not in {".py", ".ipynb"}
+    if found is None and not yaml:
+        found = _only_number(line, fact.value)
     if found is None:
         return None
-    yaml = PurePosixPath(fact.where.path).suffix not in {".py", ".ipynb"}
     return _replaced(line, found, literal(to, yaml=yaml))
+
+
+def _only_number(line: str, value: Value) -> re.Match[str] | None:
+    """Return where a line of code holds a number once: an argument without a name."""
+    wanted = number(value)
+    if isinstance(value, bool) or wanted is None:
+        return None
+    same = [found for found in _NUMBER.finditer(line) if number(found["value"]) == wanted]
+    return same[0] if len(same) == 1 else None
 
 
 def edit_command(lines: Sequence[str], fact: Fact, patch: Patch) -> Edit | None:

@@ -128,6 +128,26 @@ def _searches(pattern: str, name: str) -> bool:
     return bool(_pattern(pattern).search(name.replace("\\", "/")))
 
 
+_OTHER_SIZE = re.compile(
+    r"(?i)tiny(?!llama)|mini(?!-)|toy|test|dummy|random|pruned|draft|small|vl\b"
+)
+
+
+def width_of(name: str) -> int | None:
+    """Return the hidden size of a published model by its name; None if its name does not tell.
+
+    Names that tell of another size (tiny, pruned, test) or of a vision tower are left alone.
+    """
+    if _OTHER_SIZE.search(name):
+        return None
+    for pattern, sizes in table()["widths"]["value"]:
+        found = _pattern(pattern).search(name.replace("\\", "/"))
+        if found is not None:
+            width: int | None = sizes.get(found.group(1))
+            return width
+    return None
+
+
 def has_no_chat_format(found: Family) -> bool:
     """Say whether models of the family come without any chat format."""
     return found.id in table()["no_chat_format"]

@@ -105,6 +105,42 @@ def base_sampled(run: Run) -> Observation:
     return unobservable("No script that samples", "test or inference script")
 
 
+# What a script says that gets at the trained weights by other ways, or tests the base on purpose.
+_OTHER_WAYS = re.compile(
+    r"(?i)peft|lora|adapter|load_state_dict|safe_open|load_file|output_dir|argv|argparse|environ"
+    r"|checkpoint|ckpt|finetuned|fine_tuned|merged|tuned_model"
+)
+_ON_PURPOSE = re.compile(r"(?i)base|before|zero.?shot|compare|vanilla|original")
+
+
+@detector("checkpoints.base_tested")
+def base_tested(run: Run) -> Observation:
+    """Find that the only test scripts load the model that training began with, and nothing else.
+
+    A script that names an adapter, a checkpoint or the output folder in any way is left alone, and
+    so is one whose name says that it tests the base.
+    """
+    bases = [f for f in run.facts.get("script.train.model_path", ()) if isinstance(f.value, str)]
+    written = run.fact("script.train.output_path") or run.setting("output_dir")
+    if not bases or written is None:
+        return unobservable("What training began with and wrote is not known", "training script")
+    loaded = run.facts.get("script.test.model_path", ())
+    if not loaded:
+        return unobservable("No script that tests", "test or inference script")
+    for fact in loaded:
+        source = run.texts.get(fact.where.path, "")
+        if fact.value not in [b.value for b in bases] or fact.value == written.value:
+            return absent(f"A test script loads {fact.value}", fact)
+        named = re.search(rf"\b{re.escape(str(written.value).strip('./'))}/", source)
+        if not source or named or _OTHER_WAYS.search(source):
+            return absent(f"{fact.where.path} gets at more than {fact.value}", fact)
+        if _ON_PURPOSE.search(fact.where.path):
+            return absent(f"{fact.where.path} tests the base on purpose", fact)
+    fact = loaded[0]
+    text = f"{fact.where.path} loads {fact.value}, with which training began, and nothing of "
+    return present(f"{text}what it wrote to {written.value}", fact, written)
+
+
 def _script_facts(run: Run, name: str) -> list[Fact]:
     return [f for role in SCRIPT_ROLES for f in run.facts.get(f"script.{role}.{name}", ())]
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.facts import number
+from ftdoctor.detect.log import log_of
 from ftdoctor.detect.script import family_of
 from ftdoctor.detect.wording import named, said, shown
 from ftdoctor.families import has_no_chat_format
@@ -94,6 +95,13 @@ def lora_targets(run: Run, *, absent_from_model: Literal["all", "some"]) -> Obse
     wanted = len(missing) == len(telling) or absent_from_model == "some"
     if len(missing) == len(telling) and missing and _training_ran(run):
         return absent("the adapter was trained, so the model has layers of these names", asked)
+    other = _error_of_another_kind(run, "target")
+    if missing and other is not None:
+        return unobservable(
+            f"Another error ended the run, so it is not known whether this list was used: "
+            f"“{other.value}”",
+            "a log that goes on to the adapter",
+        )
     both = f"of {known.id}, whose linear layers are {', '.join(known.linear[:7])}"
     if missing and wanted:
         return present(f"{', '.join(missing[:5])} are not layers {both}", asked, *_model_facts(run))
@@ -106,6 +114,15 @@ def _training_ran(run: Run) -> bool:
     """Say whether PEFT accepted the targets: it raises before the first step if none fits."""
     step = run.fact("progress.global_step")
     return run.has("adapter-config") or (step is not None and (number(step.value) or 0) > 0)
+
+
+def _error_of_another_kind(run: Run, word: str) -> Fact | None:
+    """Return the exception that ended the run, if none that did so holds the word."""
+    log = log_of(run)
+    ended = [t.exception for t in log.tracebacks if not log.survived(t.exception)]
+    if not ended or any(word in t.text.lower() for t in ended):
+        return None
+    return ended[-1].fact
 
 
 def _target_names(value: object) -> list[str]:

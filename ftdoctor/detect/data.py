@@ -364,6 +364,8 @@ def small_for_task(run: Run, *, share: float = 1.0, labelled: bool = False) -> O
     count = run.fact("data.train.rows")
     if not rows.height or count is None:
         return no_rows("train")
+    if labelled and set(rows["layout"].drop_nulls().to_list()) & {"preference", "kto"}:
+        return unobservable("The rows are preferences, not labelled answers", HOMES["train"])
     task, needed = _task_of(rows)
     if not task:
         return unobservable("The rows do not show a task", HOMES["train"])

@@ -216,6 +216,34 @@ def flat(run: Run, *, share: float = 0.01, minimum: int = 3) -> Observation:
     return present(text, main.fact(0), curves=(main.curve,))
 
 
+@detector("evaluation.still_falling")
+def still_falling(run: Run, *, share: float, kept: float, minimum: int = 3) -> Observation:
+    """Find an evaluation loss that falls at every evaluation and still steeply at the last one.
+
+    The last fall must be `share` of the value before it, and per step `kept` of the first fall.
+    Of a run that did not come to its end nothing is said.
+    """
+    import numpy as np
+
+    found = _enough(run, minimum)
+    if isinstance(found, Observation):
+        return found
+    main = found[0]
+    planned = run.fact("progress.max_steps")
+    end = planned.value if planned else None
+    if isinstance(end, int | float) and main.step(-1) < 0.85 * end:
+        return unobservable("The last evaluation lies well before the planned end", *EVAL_FILES)
+    falls = -np.diff(main.values)
+    rates = falls / np.maximum(np.diff(main.steps), 1)
+    last = float(falls[-1] / main.values[-2]) if main.values[-2] > 0 else 0.0
+    text = f"{main.label} falls by {last:.1%} at its last of {len(main)} evaluations"
+    steep = last >= share and rates[-1] >= kept * rates[0] and bool((falls > 0).all())
+    if not steep:
+        return absent(text, curves=(main.curve,))
+    return present(f"{text}, at {float(rates[-1] / rates[0]):.0%} of its first pace",
+                   main.fact(-1), main.fact(-2), curves=(main.curve,))  # fmt: skip
+
+
 @detector("evaluation.noisy")
 def noisy(run: Run, *, share: float = 0.02, minimum: int = 6) -> Observation:
     """Find an evaluation loss that alternates up and down by over `share` (median)."""

@@ -10,6 +10,7 @@ from ftdoctor.families import find_family
 from ftdoctor.model import Fact, Observation, Run
 
 GGUF = "GGUF file"
+_TOKENIZER_FILES = ("tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 # Formats as they look in a template, Jinja or Go: the mark that opens a turn, and what ends it.
 FORMATS: tuple[tuple[str, str, str], ...] = (
     ("ChatML", r"<\|im_start\|>", "<|im_end|>"),
@@ -51,16 +52,24 @@ def _written_format(template: str) -> tuple[str, str] | None:
 
 @detector("export.files_missing")
 def files_missing(
-    run: Run, *, beside: Literal["weights", "gguf"], any_of: list[str]
+    run: Run, *, beside: Literal["weights", "gguf"], any_of: list[str], anywhere: bool = False
 ) -> Observation:
-    """Find that files which loaders ask for are missing beside full weights or a GGUF file."""
+    """Find that files which loaders ask for are missing beside full weights or a GGUF file.
+
+    `anywhere`: in all of the run, and the weights are no checkpoint of training.
+    """
     name = "export.missing_files" if beside == "weights" else "export.gguf_missing_files"
     facts = run.facts.get(name, ())
     if not facts:
         return unobservable("No exported weights to look beside", "exported weights")
+    names = {a.path.rpartition("/")[2] for a in run.artifacts}
+    if anywhere and (held := sorted(names & {*any_of, *_TOKENIZER_FILES})):
+        return absent(f"{held[0]} is among the files of the run", *facts)
     for fact in facts:
+        if anywhere and "checkpoint-" in fact.where.path:
+            continue
         gone = [file for file in fact.value if file in any_of]
-        if gone:
+        if gone and (not anywhere or len(gone) == len(any_of)):
             return present(
                 f"{', '.join(gone)} missing beside the weights{_in(fact.where.path)}", fact
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect.lr import method_of
 from ftdoctor.detect.points import number, setting_number
 from ftdoctor.detect.wording import shown
 from ftdoctor.model import Fact, Observation, Run
@@ -54,3 +55,14 @@ def attention_only(run: Run) -> Observation:
     short = [str(n).strip().rsplit(".", 1)[-1].lower() for n in names]
     text = f"LoRA is on {shown(short)}"
     return (present if all(n in ATTENTION for n in short) else absent)(text, fact)
+
+
+@detector("lora.in_use")
+def in_use(run: Run) -> Observation:
+    """Find that the run trains an adapter: from its settings, its files or the log's counts."""
+    method = method_of(run)
+    if method == "lora":
+        return present("an adapter is trained")
+    if method == "full" or run.has("adapter-config") or run.fact("script.train.file") is not None:
+        return absent("nothing in the run speaks of an adapter")
+    return unobservable("nothing tells which weights were trained", CONFIG)

@@ -138,6 +138,29 @@ def full_with_lora_rate(run: Run, *, above: float = 1e-4) -> Observation:
     return present(text, fact) if method == "full" and rate >= above else absent(text, fact)
 
 
+@detector("lr.warmup_covers_run")
+def warmup_covers_run(run: Run) -> Observation:
+    """Find a configured warm-up of as many steps as the run has.
+
+    A file that gives rate and schedule but no warm-up has none: trainers write it beside them.
+    """
+    steps, share = setting_number(run, "warmup_steps"), setting_number(run, "warmup_ratio")
+    if steps is None or steps[0] <= 0:
+        schedule, rate = run.setting("lr_scheduler_type"), run.setting("learning_rate")
+        if share is not None and share[0] < 1:
+            return absent(f"the warm-up is {share[0]:.0%} of the run", share[1])
+        if steps is not None:
+            return absent("no warm-up is configured", steps[1])
+        if schedule and rate and schedule.where.path == rate.where.path:
+            return absent(f"{rate.where.path} gives rate and schedule, and no warm-up", schedule)
+        return unobservable("no warm-up is known", "training configuration")
+    total = run.known("progress.max_steps")
+    if total is None or not isinstance(total.value, int | float):
+        return unobservable("the number of steps is not known", "trainer_state.json")
+    text = f"warm-up takes {steps[0]:g} of {total.value:g} steps"
+    return (present if steps[0] >= total.value else absent)(text, steps[1], total)
+
+
 @detector("lr.equals_default")
 def equals_default(run: Run, *, defaults: tuple[float, ...]) -> Observation:
     """Find a peak rate that is exactly a framework's default while no file sets one."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ftdoctor.detect import absent, detector, onset, present, stats, unobservable
 from ftdoctor.detect.points import (
     LIKELIHOOD,
     Points,
+    fact_number,
     kind_of,
     number,
     points,
@@ -16,8 +17,7 @@ from ftdoctor.detect.points import (
 from ftdoctor.model import Observation, Run
 from ftdoctor.render.text import plural
 
-if TYPE_CHECKING:
-    pass
+MEAN_OF_A_LOSS = 0.01  # a mean that rows of 0.0 alone cannot have (judgement)
 
 
 @detector("nan.ends_run")
@@ -45,6 +45,21 @@ def ends_run(run: Run) -> Observation:
             text += f"; grad_norm is {number(float(norm.values[i]))} at step {norm.step(i)}"
             facts.append(norm.fact(i))
     return present(text, *facts, curves=("loss", "grad_norm"), span=onset.at(found, at, good=True))
+
+
+@detector("nan.mean_loss_zero")
+def mean_loss_zero(run: Run) -> Observation:
+    """Find a mean train loss of exactly 0 over all steps, in a run that maximises likelihood.
+
+    Where it is above 0, some batch had supervised tokens and a finite loss.
+    """
+    known = fact_number(run, "summary.train_loss")
+    if known is None:
+        return unobservable("no mean train loss was reported", "training log (stdout)")
+    if kind_of(run) not in (*LIKELIHOOD, ""):
+        return unobservable("the mean loss tells this of a run that maximises likelihood only")
+    text = f"the mean train loss over all steps is {number(known[0])}"
+    return (present if known[0] == 0.0 else absent)(text, known[1])
 
 
 @detector("nan.manner")
@@ -120,15 +135,21 @@ def _zeros_hide_nan(run: Run, loss: Points, tail: int) -> bool:
     """Say whether the last `tail` losses of 0.0 stand for NaN rather than for a perfect fit.
 
     They do if they came in a jump, on three rows or more, in a run that maximises likelihood, and
-    grad_norm on these rows is not a plain 0 (which a batch without labels gives).
+    grad_norm on these rows is not a plain 0 (which a batch without labels gives). All rows do if
+    the mean over all steps is above 0: then the steps before the first row had a loss.
     """
     import numpy as np
 
     before = loss.values[: len(loss) - tail]
     before = before[np.isfinite(before)]
-    if kind_of(run) not in (*LIKELIHOOD, "classification", "") or tail < 3:
+    if kind_of(run) not in (*LIKELIHOOD, "classification", ""):
         return False
     norm = points(run, "grad_norm")
+    mean = fact_number(run, "summary.train_loss")
+    if tail == len(loss) and mean is not None and mean[0] > MEAN_OF_A_LOSS:
+        return norm is None or not np.isfinite(norm.values).all()
+    if tail < 3:
+        return False
     late = norm.values[norm.steps >= loss.step(len(loss) - tail)] if norm is not None else None
     odd = late is not None and len(late) > 0 and not (np.abs(late) < 1e-12).all()
     jumped = len(before) > 0 and bool((before[-2:] > 0.1).any())

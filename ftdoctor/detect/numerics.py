@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ftdoctor.detect import absent, detector, onset, present, unobservable
+from ftdoctor.detect import absent, detector, onset, present, stats, unobservable
+from ftdoctor.detect.lr import method_of
 from ftdoctor.detect.points import curve, number, setting_number
 from ftdoctor.detect.wording import said as said_in_words
 from ftdoctor.detect.wording import shown
-from ftdoctor.model import Observation, Run
+from ftdoctor.model import Fact, Observation, Run
 from ftdoctor.render.text import plural
 
 LOG = "training log (stdout)"
+UNSCALED = ("sgd", "momentum", "nesterov")  # optimisers whose steps have the gradient's size
 TINY_SCALE = 1e-3  # judgement: fp16 gradients need 2**10 and more
 
 
@@ -101,6 +103,57 @@ def precision(run: Run, *, name: Literal["fp16", "bf16"]) -> Observation:
     if name in flags:
         return absent(said_in_words(flags[name]), flags[name])
     return unobservable("the training precision is not known", "training configuration")
+
+
+@detector("numerics.weights_trained_in")
+def weights_trained_in(run: Run, *, name: Literal["fp16", "bf16"]) -> Observation:
+    """Find a script that loads or casts all weights to a 16-bit type and trains them themselves.
+
+    Adapters leave the weights alone; DeepSpeed and FSDP keep a copy in fp32.
+    """
+    if run.fact("script.train.file") is None:
+        return unobservable("no training script was found", "training script")
+    if method_of(run) == "lora":
+        return absent("an adapter is trained, not the weights")
+    for other in ("deepspeed", "fsdp"):
+        asked = run.setting(other)
+        if asked is not None and asked.value not in (None, "", False, [], {}):
+            return unobservable(f"`{other}` may keep a copy of the weights in fp32")
+    casts = run.facts.get("script.train.weights_dtype", ())
+    loaded = [f for n in ("torch_dtype", "dtype") if (f := run.setting(n)) and _in_script(run, f)]
+    fact = max(casts, key=lambda f: f.where.line or 0, default=loaded[0] if loaded else None)
+    if fact is None:
+        return unobservable("no script says in which type the weights are kept", "training script")
+    said = str(fact.value).lower().rsplit(".", 1)[-1]
+    text = f"the script keeps all weights in {said} and trains them as they are"
+    wanted = {"bf16": ("bfloat16", "bf16"), "fp16": ("float16", "fp16", "half")}[name]
+    return present(text, fact) if said in wanted else absent(f"the weights are in {said}", fact)
+
+
+def _in_script(run: Run, fact: Fact) -> bool:
+    return any(fact.where.path == f.where.path for f in run.facts.get("script.train.file", ()))
+
+
+@detector("numerics.clip_starves")
+def clip_starves(run: Run, *, ratio: float, minimum: int = 5) -> Observation:
+    """Find a clip limit below `ratio` of the gradient norm under an optimiser without scaling.
+
+    Adam and its kin divide the gradient by its own size, so that the limit hardly matters to them.
+    """
+    limit, optimiser = setting_number(run, "max_grad_norm"), run.setting("optim")
+    if limit is None or limit[0] <= 0:
+        return unobservable("no clip limit is known", "training configuration")
+    if optimiser is None:
+        return unobservable("the optimiser is not known", "training configuration")
+    if not any(word in str(optimiser.value).lower() for word in UNSCALED):
+        return absent(f"{optimiser.value} divides gradients by their own size", optimiser)
+    norms = curve(run, "grad_norm", minimum=minimum)
+    if isinstance(norms, Observation):
+        return norms
+    middle = stats.level(norms.values)
+    text = f"gradients of norm {number(middle)} are cut to {limit[0]:g} before every step"
+    starved = limit[0] < ratio * middle
+    return (present if starved else absent)(text, limit[1], optimiser, curves=("grad_norm",))
 
 
 def _is_true(value: object) -> bool:

@@ -95,6 +95,35 @@ def split_by_direction(
     return absent(said)
 
 
+@detector("preferences.style_on_both_sides")
+def style_on_both_sides(
+    run: Run, *, often: float = 0.8, balance: float = 0.35, words: int = 3, minimum: int = 40
+) -> Observation:
+    """Find two styles of answer, one on each side of nearly every pair, each as often chosen.
+
+    A style is `words` words that are on one side alone in `often` of the pairs, and are chosen in
+    between `balance` and 1 - `balance` of these. Pairs of two labels differ in fewer words.
+    """
+    pairs = _sides(of_split(run, "train"))
+    if len(pairs) < minimum:
+        return unobservable(f"{len(pairs)} training pairs; {minimum} are needed", "preference data")
+    marking = {
+        word: (chosen, rejected)
+        for word, (chosen, rejected) in _directions(pairs).items()
+        if chosen + rejected >= often * len(pairs)
+    }
+    mixed = {w: c for w, c in marking.items() if min(c) >= balance * sum(c)}
+    if len(mixed) < words or len(mixed) < len(marking) / 2:
+        return absent(f"{len(mixed)} words mark either side of the pairs as often as the other")
+    word = max(mixed, key=lambda w: (sum(mixed[w]), w))
+    chosen, rejected = mixed[word]
+    said = (
+        f"“{word}” and {len(mixed) - 1} other words are on the chosen side alone in {chosen} and "
+        f"on the rejected alone in {rejected} of {len(pairs)} pairs"
+    )
+    return present(said, *_against(run, word, liked=chosen < rejected))
+
+
 def _against(run: Run, word: str, *, liked: bool) -> tuple[Fact, ...]:
     """Return the first training pairs whose other side has the word (`liked`: the chosen one)."""
     rows = of_split(run, "train").filter(layout="preference").iter_rows(named=True)

@@ -6,6 +6,8 @@ here asks for its level. A logged reward is a mean of few samples: thirds are co
 
 from __future__ import annotations
 
+import re
+
 from ftdoctor.detect import absent, detector, onset, present, stats, unobservable
 from ftdoctor.detect.points import (
     Points,
@@ -17,11 +19,13 @@ from ftdoctor.detect.points import (
     rows_needed,
     setting_number,
 )
-from ftdoctor.model import Observation, Run, Span
+from ftdoctor.model import Observation, Run, Span, State
 from ftdoctor.render.text import plural
 
 REWARDS = ("reward", "objective/scores", "objective/rlhf_reward", "rewards/mean", "score")
 RL_FILES = ("trainer_state.json or metrics.jsonl with rewards", "training log (stdout)")
+LN2 = 0.6931
+REWARD_TERM = re.compile(r"rewards/[^/]+/mean$")
 SCORE_PAIRS = (
     ("rewards/chosen", "rewards/rejected"),
     ("chosen_reward", "rejected_reward"),
@@ -229,7 +233,7 @@ def reward_drops(run: Run, *, share: float = 0.3, window: int = 10) -> Observati
 def eval_falls_as_reward_rises(run: Run) -> Observation:
     """Find a held-out reward or score that falls while the training reward rises."""
     risen = reward_rises(run, minimum=10)
-    if risen.state.value != "present":
+    if risen.state is not State.PRESENT:
         return risen
     for name, split in run.series_names():
         if split in ("eval", "test") and any(
@@ -248,6 +252,28 @@ def eval_falls_as_reward_rises(run: Run) -> Observation:
                 return present(text, found.fact(-1), curves=("reward", found.curve))
             return absent(text)
     return unobservable("no held-out reward or score was logged", "held-out evaluations")
+
+
+@detector("rl.term_lost")
+def term_lost(run: Run, *, kept: float = 1 / 3, minimum: int = 20) -> Observation:
+    """Find one reward term that falls to a third or less while the total reward rises.
+
+    Only terms that are never negative count: a penalty may well grow in a run that learns.
+    """
+    risen = reward_rises(run, minimum=minimum)
+    if risen.state is not State.PRESENT:
+        return risen
+    terms = [n for n, split in run.series_names() if split == "train" and REWARD_TERM.match(n)]
+    curves = [found.finite for n in terms if (found := points(run, n)) is not None]
+    curves = [found for found in curves if len(found) >= minimum and found.values.min() >= 0]
+    if len(terms) < 2 or not curves:
+        return unobservable("no separate reward terms were logged", "logs with rewards/NAME/mean")
+    for found in curves:
+        shift = stats.shift_of_thirds(found.values)
+        if shift.errors < -2 and shift.after <= kept * shift.before:
+            text = f"{risen.text}; {_in_words(found, shift)}"
+            return present(text, found.fact(-1), curves=("reward", found.curve))
+    return absent(f"{risen.text}; none of {len(curves)} reward terms is lost")
 
 
 @detector("rl.kl_explodes")
@@ -355,9 +381,38 @@ def scores_zero(run: Run, *, minimum: int = 3) -> Observation:
     return absent(f"{text} are not all 0")
 
 
+def _earned(run: Run, minimum: int = 8) -> Observation | None:
+    """Return that the reward is at its top or rose by half of its range: cut answers that score.
+
+    A small rise says little: it may come from the few answers that are not cut.
+    """
+    found = rewards(run, minimum)
+    if isinstance(found, Observation):
+        return None
+    risen, top = reward_rises(run, minimum=minimum), reward_saturated(run, minimum=minimum)
+    shift = stats.shift_of_thirds(found.values)
+    spread = _ceiling(found) or float(found.values.max() - found.values.min())
+    if risen.state is State.PRESENT and shift.change > 0.5 * spread:
+        return risen
+    return top if top.state is State.PRESENT else None
+
+
 @detector("rl.completions_at_limit")
-def completions_at_limit(run: Run, *, above: float = 0.8, minimum: int = 1) -> Observation:
-    """Find completions that end at the length limit: clipped ratio, or min = max = limit."""
+def completions_at_limit(
+    run: Run, *, above: float = 0.8, unrewarded: bool = False, minimum: int = 1
+) -> Observation:
+    """Find completions that end at the length limit: clipped ratio, or min = max = limit.
+
+    `unrewarded`: and the reward neither rises nor is at its top, so that the cut may cost it.
+    """
+    answer = _at_limit(run, above, minimum)
+    earned = _earned(run) if unrewarded and answer.state is State.PRESENT else None
+    if earned is None:
+        return answer
+    return absent(f"{answer.text}, but {earned.text}: they are scored", *earned.facts)
+
+
+def _at_limit(run: Run, above: float, minimum: int) -> Observation:
     import numpy as np
 
     found = points(run, "completions/clipped_ratio")
@@ -390,10 +445,16 @@ def completions_at_limit(run: Run, *, above: float = 0.8, minimum: int = 1) -> O
 def completions_cut_early(
     run: Run, *, above: float = 0.8, first: float = 0.1, minimum: int = 10
 ) -> Observation:
-    """Find that more than `above` of the completions were cut in the first share of the rows."""
+    """Find that more than `above` of the completions were cut in the first share of the rows.
+
+    Absent if the reward rose all the same: then the cut does not keep answers from being scored.
+    """
     found = points(run, "completions/clipped_ratio")
     if found is None or len(found.finite) < minimum:
         return unobservable("no share of cut completions was logged", *RL_FILES)
+    earned = _earned(run)
+    if earned is not None:
+        return absent(f"{earned.text}: cut or not, completions are scored", *earned.facts)
     rows = found.finite
     count = max(3, int(first * len(rows)))
     share = float(stats.level(rows.values[:count]))
@@ -443,10 +504,35 @@ def ranking_loss_at_chance(run: Run, *, minimum: int = 10) -> Observation:
         return found
     start, end = stats.level(found.values, "first-fifth"), stats.level(found.values, "last-half")
     text = f"ranking loss goes from {number(start)} to {number(end)} (last half)"
-    for chance, words in ((0.6931, "ln 2"), (1.0, "the margin of 1.0")):
+    for chance, words in ((LN2, "ln 2"), (1.0, "the margin of 1.0")):
         if abs(end - chance) < 0.08 * chance and abs(start - chance) < 0.15 * chance:
             return present(f"{text}, next to {words}", found.fact(-1), curves=("loss",))
     return absent(text, found.fact(-1))
+
+
+@detector("rl.pairs_at_chance")
+def pairs_at_chance(run: Run, *, minimum: int = 5) -> Observation:
+    """Find a train loss next to ln 2 from first to last and an evaluation accuracy next to a half.
+
+    The two together say that one of two sides is guessed. The accuracy must lie within 0.1.
+    """
+    if kind_of(run) not in ("reward", ""):
+        return unobservable("this is no log of a model that ranks two sides")
+    judged = points(run, "accuracy", "eval")
+    if judged is None or not len(judged.finite):
+        return unobservable("no evaluation accuracy was logged", "trainer_state.json with eval_*")
+    found = curve(run, "loss", minimum=minimum)
+    if isinstance(found, Observation):
+        return found
+    half = stats.level(judged.finite.values)
+    start, end = stats.level(found.values, "first-third"), stats.level(found.values, "last-third")
+    text = (
+        f"loss goes from {number(start)} to {number(end)} (ln 2 is 0.6931) and evaluation accuracy "
+        f"is {half:.2f}"
+    )
+    guessed = all(abs(x - LN2) < 0.08 * LN2 for x in (start, end)) and abs(half - 0.5) <= 0.1
+    answer = present if guessed else absent
+    return answer(text, judged.finite.fact(-1), found.fact(-1), curves=("loss",))
 
 
 @detector("rl.groups_split_batch")

@@ -574,3 +574,16 @@ def _asked_devices(run: Run, values: list[str]) -> Iterator[Fact]:
     fact = run.setting("device")
     if fact is not None and str(fact.value).split(":")[0] in values:
         yield fact
+
+
+@detector("script.freezes_everything")
+def freezes_everything(run: Run) -> Observation:
+    """Find a training script that freezes every weight, adds no adapter and gives none back."""
+    if run.fact("script.train.file") is None:
+        return unobservable("No training script was found", _TRAIN_SCRIPT)
+    fact = run.fact("script.train.freezes_everything")
+    if fact is None:
+        return absent("No loop of the training script freezes all weights for good")
+    if any(name.startswith(("lora.", "adapter.")) for name in (*run.settings, *run.facts)):
+        return absent("The script freezes all weights, but an adapter is trained", fact)
+    return present(f"All weights are frozen in {fact.where}, and none is freed later", fact)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.facts import witness
+from ftdoctor.families import width_of
 from ftdoctor.model import ArtifactState, Fact, Observation, Run, Where
 from ftdoctor.render.text import plural
 
@@ -57,6 +58,28 @@ def reported(run: Run, *, fact: str, says: str, known_if: list[str], need: str) 
     return unobservable(f"No {need} to look at", need)
 
 
+@detector("tensors.pointers_only")
+def pointers_only(run: Run) -> Observation:
+    """Find a folder whose weight files are all Git LFS pointers, in a run that is none itself.
+
+    Where text files are pointers as well the whole copy was made without Git LFS: that tells
+    nothing of what was loaded.
+    """
+    pointers = {f.where.path: f for f in run.facts.get("weights.lfs_pointer", ())}
+    weights = {a.path for a in run.artifacts if a.kind in WEIGHT_KINDS}
+    if not weights:
+        return unobservable(f"No {WEIGHTS} to look at", WEIGHTS)
+    if others := sorted(pointers.keys() - weights):
+        return absent(f"`{others[0]}` is a pointer too: this copy was made without Git LFS")
+    for path in sorted(pointers):
+        folder = path.rpartition("/")[0]
+        beside = {p for p in weights if p.rpartition("/")[0] == folder}
+        if beside <= pointers.keys() and not any(part == ".git" for part in path.split("/")):
+            text = f"`{folder or '.'}` holds {len(beside)} weight files, all Git LFS pointers"
+            return present(text, pointers[path])
+    return absent("Every folder with weights holds real ones")
+
+
 @detector("tensors.damaged")
 def damaged(run: Run, *, gguf: bool) -> Observation:
     """Find a weight file that is cut, empty or malformed, GGUF or other (no Git LFS pointers)."""
@@ -84,6 +107,25 @@ def damaged(run: Run, *, gguf: bool) -> Observation:
         return absent("Every weight file ends where its header says")
     need = "GGUF file" if gguf else WEIGHTS
     return unobservable(f"No {need} to look at", need)
+
+
+@detector("tensors.adapter_width")
+def adapter_width(run: Run) -> Observation:
+    """Find an adapter whose matrices are made for another hidden size than its base's name says."""
+    base = run.setting("lora.base_model") or run.fact("adapter.base_model_name_or_path")
+    if base is None:
+        return unobservable("No file names the adapter's base", "adapter_config.json")
+    width = width_of(str(base.value))
+    if width is None:
+        return unobservable(f"The hidden size of {base.value} is not known", "base weights")
+    held = run.facts.get("weights.lora_width", ())
+    if not held:
+        return unobservable("No adapter weights to measure", ADAPTER)
+    other = [f for f in held if f.value != width]
+    if not other:
+        return absent(f"the adapter is {width} wide, as {base.value} is", base)
+    text = f"the adapter is for a model {other[0].value} wide, but {base.value} is {width} wide"
+    return present(text, other[0], base)
 
 
 @detector("tensors.nonfinite")

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect.points import kind_of
 from ftdoctor.detect.rows import MIN_ROWS, facts_of, lines_of, no_rows, of_split, share_of
 from ftdoctor.detect.wording import shown
 from ftdoctor.families import Family, families, family, is_base_model, table
@@ -187,6 +188,8 @@ def eos_missing(run: Run, *, above: float, sure: bool = True) -> Observation:
     import polars as pl
 
     rows = _answers(_whole_rows(run))
+    if kind_of(run) == "preference":
+        return unobservable("Trainers of preferences append the end token to both answers")
     if rows.height < MIN_ROWS:
         if of_split(run, "train").height:
             return unobservable(

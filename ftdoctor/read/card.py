@@ -91,6 +91,8 @@ def _front_setting(entry: Entry, path: str) -> Iterator[Fact]:
             value = value[0]
         if isinstance(value, str):
             yield Fact(name, value, Where(path, line=entry.line))
+    elif entry.name == "library_name" and entry.value == "peft":
+        yield Fact("adapter", "lora", Where(path, line=entry.line))
 
 
 def _front_facts(entry: Entry, path: str) -> Iterator[Fact]:

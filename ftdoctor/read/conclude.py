@@ -181,7 +181,8 @@ def _finished(parts: RunParts) -> None:
 def _kind(parts: RunParts, names: set[str]) -> None:
     if parts.facts.get("run.kind"):
         return
-    found = _kind_from_metrics(names) or _kind_from_settings(parts) or _kind_from_model(parts)
+    found = _kind_from_metrics(names) or _kind_from_settings(parts)
+    found = found or _kind_from_model(parts, names)
     trainer = parts.facts.get("run.trainer", ())
     if found is None and "loss" in names and trainer and trainer[0].value not in PRETRAINERS:
         # Such a tool trains a language model unless it says otherwise; a bare loop, anything.
@@ -214,7 +215,10 @@ def _kind_from_settings(parts: RunParts) -> tuple[str, Where] | None:
     return None
 
 
-def _kind_from_model(parts: RunParts) -> tuple[str, Where] | None:
+def _kind_from_model(parts: RunParts, names: set[str]) -> tuple[str, Where] | None:
+    for fact in parts.facts.get("model.num_labels", ()):
+        if fact.value == 1 and "accuracy" in names:  # one score, and yet right or wrong: a ranking
+            return "reward", fact.where
     for fact in parts.facts.get("model.architecture", ()):
         if str(fact.value).endswith(("ForSequenceClassification", "ForTokenClassification")):
             return "classification", fact.where

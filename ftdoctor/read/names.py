@@ -351,6 +351,7 @@ FACTS: dict[str, str] = {
     "weights.lora_b_count": "LoRA B matrices tested",
     "weights.lora_b_zero": "of these, all zero",
     "weights.lora_rank": "commonest rank; weights.lora_ranks lists all",
+    "weights.lora_width": "hidden size that the adapter's matrices are made for",
     "weights.lora_modules": (
         "last names of adapted modules; weights.lora_module_count, weights.lora_layers"
     ),
@@ -422,6 +423,8 @@ FACTS: dict[str, str] = {
     "data.*": "counts over whole files: invalid_rows, blank_rows, duplicate_rows, ...",
     "shell.*": "shell scripts: crlf, command (training launches), env.NAME",
     "requirements.*": "declared (packages named by a file), installed (by commands), complete",
+    "script.train.freezes_everything": "true if it freezes all weights and gives none back",
+    "script.train.weights_dtype": "type that the script casts the whole model to",
     "script.*": "what the syntax trees show: prompt literals, calls, label construction, paths, devices",
 }
 

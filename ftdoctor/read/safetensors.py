@@ -267,6 +267,13 @@ def _must_not_be_zero(name: str) -> bool:
     return not re.search(r"bias|lora_B|lora_embedding_B|norm|ln_|magnitude|rotary|inv_freq", name)
 
 
+# Layers that read the hidden state: A of LoRA is as wide there as the model.
+READS_HIDDEN = re.compile(
+    r"\.(?:q_proj|k_proj|v_proj|qkv_proj|query_key_value|gate_proj|up_proj|gate_up_proj)$"
+)
+NOT_THE_TEXT = re.compile(r"vision|visual|audio|image")
+
+
 def adapter_facts(
     path: str, tensors: Sequence[Tensor], stats: Mapping[str, Stats]
 ) -> Iterable[Fact]:
@@ -294,6 +301,10 @@ def adapter_facts(
     yield Fact("weights.lora_ranks", sorted(ranks), where)
     if ranks:
         yield Fact("weights.lora_rank", ranks.most_common(1)[0][0], where)
+    reading = [m for m in pairs if READS_HIDDEN.search(m) and not NOT_THE_TEXT.search(m)]
+    if reading:
+        width = Counter(pairs[m][0].shape[1] for m in reading).most_common(1)[0][0]
+        yield Fact("weights.lora_width", width, Where(path, tensor=pairs[reading[0]][0].name))
     bad = [m for m, (a, b) in pairs.items() if a.shape[0] != b.shape[1]]
     if bad:
         place = Where(path, tensor=pairs[bad[0]][1].name)

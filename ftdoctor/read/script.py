@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ftdoctor.model import ArtifactState, Fact, Where
-from ftdoctor.read.code import UNKNOWN, Code, argparse_default, parse
+from ftdoctor.read.code import UNKNOWN, Code, argparse_default, keyword, parse
 from ftdoctor.read.imports import imported_modules
 from ftdoctor.read.names import SETTINGS, setting_name
 from ftdoctor.read.reading import Reading
@@ -146,6 +146,10 @@ def _call_settings(code: Code, name: str, call: ast.Call) -> Iterator[tuple[str,
     elif last in ("AdamW", "Adam", "SGD", "Adafactor", "AdamW8bit", "PagedAdamW8bit"):
         yield "optim", last.lower(), call.lineno
         yield from _keywords(code, call, {"lr", "weight_decay"})
+    elif last in ("clip_grad_norm_", "clip_grad_norm", "clip_gradients"):
+        limit = keyword(call, "max_norm") or keyword(call, "clip_val")
+        if limit is not None or len(call.args) > 1:
+            yield from _one(code, "max_grad_norm", limit or call.args[1])
     elif "token" in last.lower() and _truncates(code, call):
         yield from _keywords(code, call, {"max_length"})
 

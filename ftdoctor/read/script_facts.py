@@ -22,6 +22,13 @@ _PATH_NAME = re.compile(r"path|dir|folder|checkpoint|ckpt|file|model|adapter", r
 _MODEL_NAME = re.compile(
     r"(?:^|[.\s=(])(?:model|base_model|inputs?|from_pretrained\(.*\))\.to$", re.DOTALL
 )
+# `model.half()`, `model.to(torch.bfloat16)`: the type in which a script keeps its weights.
+_CASTS = {"half": "float16", "bfloat16": "bfloat16", "float": "float32"}
+_CAST_MODEL = re.compile(
+    r"(?:^|[.\s=(])(?:model|base_model|from_pretrained\(.*\)|to\(.*\))\.(?:to|half|bfloat16|float)$",
+    re.DOTALL,
+)
+_TORCH_TYPE = re.compile(r"(?:^|\.)(bfloat16|float16|half|float32)$")
 _MACHINE = re.compile(r"is_available|is_built|device_count|platform|args|machine")
 _ANSWER_NAME = re.compile(
     r"(?i)response|output|answer|generat|complet|predict|result|decoded|reply|\btext\b|^raw"
@@ -37,6 +44,7 @@ def facts_of(code: Code, role: str) -> Iterator[Found]:
     parts = [_paths(code), _devices(code), _tokenizer(code), _fragile(code)]
     if role == "train":
         parts += [labels_of(code), appended_ends(code), answers_of(code), _training(code)]
+        parts.append(_frozen(code))
     for part in parts:
         for name, value, line in part:
             yield f"{role}.{name}", value, line
@@ -66,6 +74,8 @@ def _training(code: Code) -> Iterator[Found]:
             evaluates = True
         if last in _CONVERTERS:
             yield "converts_rows", last, call.lineno
+        if (cast := _cast(last, call)) is not None:
+            yield "weights_dtype", cast, call.lineno
         if _reads_in_order(code, last, call):
             yield "reads_in_order", last, call.lineno
         if (maker := _formatting(last, call)) is not None:
@@ -78,6 +88,89 @@ def _training(code: Code) -> Iterator[Found]:
             evaluates = evaluates if evaluates is not None else False
     if evaluates is not None:
         yield "evaluates", evaluates, 1
+
+
+def _cast(last: str, call: ast.Call) -> str | None:
+    """Return the type to which a call casts the whole model, None if it is no such call."""
+    if last not in ("to", *_CASTS) or not _CAST_MODEL.search(ast.unparse(call.func)):
+        return None
+    if last != "to":
+        return _CASTS[last] if not call.args else None
+    for node in (*call.args, *(k.value for k in call.keywords)):
+        found = _TORCH_TYPE.search(dotted(node)) if isinstance(node, ast.Attribute) else None
+        if found:
+            return _CASTS.get(found.group(1), found.group(1))
+    return None
+
+
+_WHOLE_MODEL = re.compile(r"^(?:self\.)?(?:model|net|llm|lm)$")
+_NEW_LAYER = re.compile(r"\bnn\.(?!Parameter\b)|Linear|Head|Layer")
+_ADAPTS = re.compile(
+    r"get_peft_model|LoraConfig|PeftModel|add_adapter|prepare_model_for|peft_config"
+)
+
+
+def _frozen(code: Code) -> Iterator[Found]:
+    """Yield where a script freezes every weight of the model and gives none of them back.
+
+    A layer that is put into the model afterwards, an adapter or a later `True` gives some back.
+    """
+    lines = [
+        node.lineno
+        for node in ast.walk(code.tree)
+        if isinstance(node, ast.stmt | ast.expr)
+        and ((isinstance(node, ast.For) and _freezes_all(node)) or _freezes_model(node))
+    ]
+    if not lines or _ADAPTS.search(ast.unparse(code.tree)):
+        return
+    frozen = min(lines)
+    if not any(_gives_back(node, frozen) for node in ast.walk(code.tree)):
+        yield "freezes_everything", True, frozen
+
+
+def _freezes_all(loop: ast.For) -> bool:
+    """Say whether a loop over all parameters of the model does nothing but freeze them."""
+    over = loop.iter
+    if not isinstance(over, ast.Call) or not isinstance(over.func, ast.Attribute):
+        return False
+    whole = over.func.attr in ("parameters", "named_parameters")
+    whole = whole and bool(_WHOLE_MODEL.match(ast.unparse(over.func.value)))
+    return whole and len(loop.body) == 1 and _sets_gradient(loop.body[0]) is False
+
+
+def _freezes_model(node: ast.AST) -> bool:
+    """Say whether a statement is `model.requires_grad_(False)`."""
+    if not isinstance(node, ast.Expr) or _sets_gradient(node) is not False:
+        return False
+    called = getattr(node.value, "func", None)
+    return isinstance(called, ast.Attribute) and bool(_WHOLE_MODEL.match(ast.unparse(called.value)))
+
+
+def _sets_gradient(node: ast.AST) -> bool | None:
+    """Return what a statement sets `requires_grad` to, None if it does not, or not by a literal."""
+    value: ast.expr | None = None
+    if isinstance(node, ast.Assign):
+        target = node.targets[0]
+        if not isinstance(target, ast.Attribute) or target.attr != "requires_grad":
+            return None
+        value = node.value
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        if dotted(node.value.func).rsplit(".", 1)[-1] != "requires_grad_":
+            return None
+        value = node.value.args[0] if node.value.args else ast.Constant(True)
+    if value is None:
+        return None
+    return bool(value.value) if isinstance(value, ast.Constant) else True
+
+
+def _gives_back(node: ast.AST, frozen: int) -> bool:
+    """Say whether a node makes something trainable, or puts a new layer into the model later on."""
+    if _sets_gradient(node) is True:
+        return True
+    if not isinstance(node, ast.Assign) or node.lineno < frozen:
+        return False
+    made = ast.unparse(node.value.func) if isinstance(node.value, ast.Call) else ""
+    return bool(_NEW_LAYER.search(made))
 
 
 _NARROWING = {"select", "shuffle", "take", "head", "sample", "with_format"}
