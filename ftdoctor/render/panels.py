@@ -107,7 +107,7 @@ def _tokens(panel: Panel) -> View:
     if why:
         notes.append(f"Labels known by: {why}.")
     elif not {"trained", "masked"} & used:
-        notes.append("Nothing that was read says which tokens are trained on.")
+        notes.append(_NO_LABELS)
     eos = words.one_line(str(panel.data.get("eos") or ""), 40)
     if eos and "eos" not in used:
         notes.append(f"The end-of-text token `{eos}` is not in it.")
@@ -119,6 +119,10 @@ def _tokens(panel: Panel) -> View:
     return View("tokens", panel.title, tokens, note=" ".join(filter(None, notes)), key=key)
 
 
+_NO_LABELS = (
+    "Nothing that was read says which tokens are trained on: the training script, its settings or "
+    "the prepared rows would."
+)
 _MARKS = {
     "trained": "solid line: trained on",
     "masked": "dotted line: masked (label -100)",
