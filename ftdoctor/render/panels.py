@@ -4,7 +4,8 @@ Kinds and their data:
 
 - `tokens`: `tokens` (list of {text, label, special, eos, turn, cut}), `source`, `row`, and
   perhaps `why`, `eos`, `cut`, `total` (see `read/example.py`)
-- `lengths`: `edges` (n + 1 numbers), `counts` (n numbers), `limit` (number or null)
+- `lengths`: `edges` (n + 1 numbers, the upper one excluded), `counts` (n numbers), `limit` (number
+  or null)
 - `labels`: `counts` (mapping from label to count)
 - `cost`: mapping from figure to value
 
@@ -103,7 +104,7 @@ def _tokens(panel: Panel) -> View:
     used = {word for token in tokens for word in token.tone.split()}
     key = tuple(Token(mark, word) for word, mark in _MARKS.items() if word in used)
     notes = [f"{'; '.join(filter(None, told))}."]
-    why = words.one_line(str(panel.data.get("why") or ""), 160)
+    why = words.one_line(str(panel.data.get("why") or ""), 300)
     if why:
         notes.append(f"Labels known by: {why}.")
     elif not {"trained", "masked"} & used:
@@ -168,19 +169,23 @@ def _lengths(panel: Panel) -> View:
     starts = range(0, len(counts), merge)
     sums = [sum(counts[i : i + merge]) for i in starts]
     most = max(*sums, 1)
+    # The longest that a bar holds, lengths being whole numbers.
+    ends = [math.ceil(edges[min(i + merge, len(counts))]) - 1 for i in starts]
     bars = tuple(
-        Bar(
-            f"{edges[i]:,.0f}–{edges[min(i + merge, len(counts))]:,.0f}",
-            f"{total:,}",
-            round(100 * total / most, 1),
-            bad=edges[min(i + merge, len(counts))] > limit,
-        )
-        for i, total in zip(starts, sums, strict=True)
-    )
+        Bar(_span(edges[i], end), f"{total:,}", round(100 * total / most, 1),
+            bad=end > limit and total > 0)
+        for i, end, total in zip(starts, ends, sums, strict=True)
+    )  # fmt: skip
     note = "Tokens per example."
     if limit < math.inf:
-        note += f" Red: beyond the limit of {limit:,.0f} tokens."
+        beyond = any(bar.bad for bar in bars)
+        told = "Red: with examples beyond" if beyond else "None is beyond"
+        note += f" {told} the limit of {limit:,.0f} tokens."
     return View("bars", panel.title, bars=bars, note=note)
+
+
+def _span(first: float, last: float) -> str:
+    return f"{first:,.0f}" if last <= first else f"{first:,.0f}–{last:,.0f}"
 
 
 def _labels(panel: Panel) -> View:

@@ -354,6 +354,8 @@ def _panel(
     paper = Paper(axes, _trace(axes, drawn))
     if told and mark is not None:
         _write_mark(paper, mark, size)
+    if len(curves) == 1:
+        _write_constant(paper, curves[0])
     if len(curves) > 1 and curves[0].name != INTENDED:
         _write_best(paper, curves[-1])
         for curve, color in zip(curves, (MUTED, SERIES), strict=True):
@@ -619,6 +621,13 @@ def _write_best(paper: Paper, curve: Curve) -> None:
                     markeredgewidth=1.6, linestyle="", clip_on=False)  # fmt: skip
     x, y = paper.part(step, height)
     paper.write([f"best: {words.number(value)} at step {step:,}"], OK, _around(x, y))
+
+
+def _write_constant(paper: Paper, curve: Curve) -> None:
+    """Say of a curve that never moves what it is, where a scale alone says little."""
+    if len(set(curve.values)) == 1:
+        x, y = paper.part(curve.steps[0], curve.values[0])
+        paper.write([f"{words.number(curve.values[0])} on every row"], MUTED, _around(x, y)[:1])
 
 
 def _write_name(paper: Paper, curve: Curve, color: str) -> None:
