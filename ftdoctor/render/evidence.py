@@ -65,6 +65,12 @@ class Row:
     need: str = ""
     ruled_out: tuple[str, ...] = ()
 
+    @property
+    def unsaid(self) -> tuple[Source, ...]:
+        """Return the sources without what the sentence has said already."""
+        less = (Source(s.place, "" if s.quote in self.text else s.quote) for s in self.sources)
+        return tuple(s for s in less if s.quote or s.place not in self.text)
+
 
 @dataclass(frozen=True, slots=True)
 class Quote:
@@ -271,7 +277,8 @@ def own_tests(missing: Sequence[str]) -> list[str]:
 
 def sources_of(facts: Sequence[Fact]) -> tuple[tuple[Source, ...], int]:
     """Return the first places of some facts, each once, and how many more there are."""
-    found = list(dict.fromkeys(Source(str(f.where), _inline(f)) for f in facts))
+    placed = (fact for fact in facts if fact.where.path not in ("", "."))
+    found = list(dict.fromkeys(Source(str(f.where), _inline(f)) for f in placed))
     return tuple(found[:SOURCES]), max(len(found) - SOURCES, 0)
 
 

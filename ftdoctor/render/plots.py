@@ -147,7 +147,8 @@ def _proving(d: Diagnosis) -> list[str]:
     findings = [f for c in likely for f in _onset_first(d, c)]
     if not likely:
         findings = [f for f in d.findings if f.symptom in d.unexplained]
-    return list(dict.fromkeys(name for f in findings for name in _evaluation_first(f.curves)))
+    names = ((*_evaluation_first(f.curves), *(fact.name for fact in f.facts)) for f in findings)
+    return list(dict.fromkeys(itertools.chain.from_iterable(names)))
 
 
 def _onset_first(d: Diagnosis, cause: RankedCause) -> list[Finding]:
