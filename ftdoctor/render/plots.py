@@ -52,6 +52,13 @@ TITLES = {
     "kl": "KL from the reference model",
     "entropy": "entropy of the policy",
     "completions/mean_length": "mean completion length (tokens)",
+    "completions/clipped_ratio": "share of completions cut at the length limit",
+    "reward_std": "spread of the rewards within a group",
+    "frac_reward_zero_std": "share of groups without spread in reward",
+    "rewards/margins": "reward margin, chosen over rejected",
+    "rewards/accuracies": "share of pairs ranked right",
+    "logps/chosen": "log-probability of the chosen answers",
+    "logps/rejected": "log-probability of the rejected answers",
 }
 MARKED = 24  # points of a curve up to which each gets a dot
 LARGEST_STEP = 1e15  # beyond it an axis cannot be computed in floats
@@ -627,8 +634,13 @@ def _write_best(paper: Paper, curve: Curve) -> None:
 def _write_constant(paper: Paper, curve: Curve) -> None:
     """Say of a curve that never moves what it is, where a scale alone says little."""
     if len(set(curve.values)) == 1:
-        x, y = paper.part(curve.steps[0], curve.values[0])
-        paper.write([f"{words.number(curve.values[0])} on every row"], MUTED, _around(x, y)[:1])
+        _, y = paper.part(curve.steps[0], curve.values[0])
+        told = f"{words.number(curve.values[0])} on every row"
+        paper.write(
+            [told],
+            MUTED,
+            [(0.015, y + 0.06, "left", "bottom"), (0.985, y + 0.06, "right", "bottom")],
+        )
 
 
 def _write_name(paper: Paper, curve: Curve, color: str) -> None:
