@@ -260,7 +260,7 @@ def _unseen_rows(d: Diagnosis, cause: RankedCause) -> list[Row]:
         flags = list(dict.fromkeys(flag for u in own for flag in own_tests(u.missing)))
         text = f"What you have seen yourself: {lowered(_title_of(d, best.symptom))}"
         text += f", and {len(own) - 1} more" if own[1:] else ""
-        need = f"to be told: `--observed {flags[0]}`" + "".join(f", `{f}`" for f in flags[1:4])
+        need = f"your word: `--observed {flags[0]}`" + "".join(f", `{f}`" for f in flags[1:4])
         found.append(replace(_unseen_row(d, best), text=text, need=need))
     rest = len(files) - shown
     if rest > 0:

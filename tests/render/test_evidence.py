@@ -148,7 +148,7 @@ def test_what_only_a_person_can_see_shares_one_row() -> None:
     )
     rows = [r for r in evidence.rows(d, replace(NAN_CAUSE, unseen=unseen)) if r.word == "not seen"]
     assert [r.text for r in rows] == ["u2", "What you have seen yourself: u0, and 1 more"]
-    assert rows[1].need == "to be told: `--observed gguf-broken`, `merged-broken`"
+    assert rows[1].need == "your word: `--observed gguf-broken`, `merged-broken`"
 
 
 def test_checks_that_only_a_person_can_make_are_one_gap() -> None:
