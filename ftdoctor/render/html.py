@@ -240,9 +240,12 @@ def _draw(d: Diagnosis) -> Drawn:
     """Choose what stands beside the verdict: the curve, panel or lines that prove it."""
     made = [plots.draw(d, figures) for figures in plots.plan(d)]
     top = d.causes[0] if d.verdict.kind == "cause" and d.causes else None
-    hero = made[0] if made and (top is None or plots.proves_by_curve(d, top)) else None
-    telling = next((p for p in d.panels if top and not hero and panels.proves(d, p, top)), None)
-    lines = [] if hero or telling else evidence.quotes_of(_telling(d, top))
+    seen = _telling(d, top)
+    curved = plots.proves_by_curve(d, top) if top else not seen or bool(seen[0].curves)
+    hero = made[0] if made and curved else None
+    stage = top.stage if top else ""
+    telling = next((p for p in d.panels if not hero and panels.shows(p, seen, stage)), None)
+    lines = [] if hero or telling or (made and not top) else evidence.quotes_of(seen)
     lines = [evidence.with_frame(quote, d.timeline) for quote in lines]
     if not (hero or telling or lines) and made:
         hero = made[0]

@@ -16,13 +16,12 @@ on one of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ftdoctor.model import Diagnosis, Panel, RankedCause
+from ftdoctor.model import Finding, Panel
 from ftdoctor.render import text as words
-from ftdoctor.render.evidence import supporting
 
 TOKENS = 220
 BARS = 16
@@ -83,15 +82,13 @@ def view(panel: Panel) -> View:
     return found or _plain(panel)
 
 
-def proves(d: Diagnosis, panel: Panel, cause: RankedCause) -> bool:
-    """Say whether a panel shows what a cause rests on: it says so, or its kind fits the stage."""
+def shows(panel: Panel, findings: Sequence[Finding], stage: str = "") -> bool:
+    """Say whether a panel shows what findings rest on, strongest first, or fits a cause's stage."""
     told = panel.data.get("proves")
     if isinstance(told, list | tuple):
-        return any(f.symptom in told for _, f in supporting(d, cause))
-    named = {fact.name for _, f in supporting(d, cause)[:1] for fact in f.facts}
-    return bool(named & _FACTS.get(panel.kind, frozenset())) or cause.stage in _STAGES.get(
-        panel.kind, ()
-    )
+        return any(finding.symptom in told for finding in findings)
+    named = {fact.name for finding in findings[:1] for fact in finding.facts}
+    return bool(named & _FACTS.get(panel.kind, frozenset())) or stage in _STAGES.get(panel.kind, ())
 
 
 def _tokens(panel: Panel) -> View:
