@@ -126,11 +126,20 @@ def edit_for(cause: Cause, run: Run) -> Edit | None:
 def _set_by(run: Run, setting: str) -> list[Fact]:
     """Return the places that give the value in force: what was typed before what a file says.
 
-    A script's default that the command line replaced is no place to change.
+    A script's default that the command line replaced is no place to change. An option of the
+    script's own (`weight_decay=args.wd`) is found under its name (`--wd`).
     """
     facts = run.settings.get(setting, ())
-    asked = [fact for fact in facts if same(fact.value, facts[0].value)]
+    own = (fact for name in _own_options(run, setting) for fact in run.settings.get(name, ()))
+    asked = [fact for fact in (*facts, *own) if same(fact.value, facts[0].value)]
     return sorted(asked, key=lambda fact: not _is_command(fact, run))
+
+
+def _own_options(run: Run, setting: str) -> list[str]:
+    """Return the options that scripts take a setting from, other than by its own name."""
+    taken = re.compile(rf"\b{re.escape(setting.rpartition('.')[2])}\s*=\s*\w+\.(\w+)\b(?!\s*[.(])")
+    named = (name for text in run.texts.values() for name in taken.findall(text))
+    return sorted(set(named) - {setting}) if run.settings.get(setting) else []
 
 
 def _kind_of(fact: Fact, run: Run) -> str:

@@ -41,7 +41,7 @@ def _source(key: str, pattern: str, effort: float, how: str) -> Source:
     return Source(key, re.compile(pattern), effort, how)
 
 
-ADD = "Put {need} into the run's folder and diagnose again"
+ADD = "Add {need} to the run's folder and diagnose again"
 SOURCES = (
     _source(
         "own test", r"--observed (\S+?)\)", 2.0,

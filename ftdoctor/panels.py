@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
 from ftdoctor.model import Panel, Run, Span
 
-BINS = 24
+BINS = 16
 LONGEST_LABEL = 40  # characters; longer answers are text, not labels
 MOST_LABELS = 50  # more different answers than this are no classification (judgement)
 
@@ -39,13 +38,13 @@ def _lengths(run: Run) -> Panel | None:
     limit = run.setting("max_length")
     cut = limit.value if limit and isinstance(limit.value, int | float) else None
     low, high = int(lengths.min()), int(lengths.max())
-    width = max(1, math.ceil((high - low) / BINS))
-    counts, edges = np.histogram(lengths, bins=[*range(low, high, width), max(high, low + 1)])
+    width = -(-(high - low + 1) // BINS)
+    counts, edges = np.histogram(lengths, bins=range(low, high + 1 + width, width))
     return Panel(
         "lengths",
         f"Length of {len(lengths):,} training examples in tokens",
         {
-            "edges": [int(e) for e in edges],
+            "edges": [int(e) for e in edges],  # the last length of a bin is below the next edge
             "counts": [int(c) for c in counts],
             "limit": cut,
         },

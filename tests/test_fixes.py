@@ -186,6 +186,16 @@ def test_without_any_file_that_sets_it_the_record_is_named(tmp_path: Path) -> No
     assert place_text(LOWER, run) == told
 
 
+def test_an_option_of_the_scripts_own_is_found_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "more.py").write_text("args = TrainingArguments(weight_decay=opts.wd)\n")
+    run = read(tmp_path, run_sh="python train.py --wd 50 --lr 0.5\n")
+    kept = Fact("weight_decay", 50.0, Where("out/training_args.bin"))
+    run = replace(run, settings={**run.settings, "weight_decay": (kept,)})
+    edit = edit_for(cause(Patch("weight_decay", 0.01)), run)
+    assert edit is not None
+    assert (edit.path, edit.after) == ("run.sh", "python train.py --wd 0.01 --lr 0.5")
+
+
 def test_a_flag_is_taken_off_the_command(tmp_path: Path) -> None:
     run = read(tmp_path, run_sh="python train.py --fp16 --lr 0.5\n")
     edit = edit_for(cause(Patch("fp16", False)), run)

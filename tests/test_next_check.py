@@ -117,7 +117,7 @@ def test_following_the_checks_leads_to_the_cause_in_few_steps(tmp_path: Path) ->
         ("a log with smaller logging_steps", "rerun", "Run again"),
         ("training log (stdout)", "training log", "diagnose again"),
         ("stdout log", "training log", "diagnose again"),
-        ("requirements.txt", "requirements.txt", "Put requirements.txt into"),
+        ("requirements.txt", "requirements.txt", "Add requirements.txt to"),
     ],
 )
 def test_every_check_says_what_to_do(need: str, key: str, words: str) -> None:

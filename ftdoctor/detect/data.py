@@ -430,7 +430,7 @@ def imbalanced(run: Run, *, majority: float, ratio: float) -> Observation:
     times = ranked[0][1] / max(1, ranked[-1][1])
     shown = ", ".join(f"{n:,} {label!r}" for label, n in ranked[:4])
     text = f"Labels: {shown}; the largest has {share:.0%}, {times:.3g} times the smallest"
-    fact = _files(run, "train")[0]
+    fact = Fact("data.labels", dict(ranked[:50]), _files(run, "train")[0].where)
     if share >= majority or times >= ratio:
         return present(text, fact)
     return absent(text, fact)

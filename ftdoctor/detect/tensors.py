@@ -75,7 +75,8 @@ def pointers_only(run: Run) -> Observation:
         folder = path.rpartition("/")[0]
         beside = {p for p in weights if p.rpartition("/")[0] == folder}
         if beside <= pointers.keys() and not any(part == ".git" for part in path.split("/")):
-            text = f"`{folder or '.'}` holds {len(beside)} weight files, all Git LFS pointers"
+            held = plural(len(beside), "weight file")
+            text = f"`{folder or '.'}` holds {held}, nothing but Git LFS pointers"
             return present(text, pointers[path])
     return absent("Every folder with weights holds real ones")
 

@@ -77,6 +77,9 @@ def derive(parts: RunParts) -> None:
     _tell_served(trained, splits)
 
 
+_ROW_SOURCES = ("script.train", "script.data", "script.other")
+
+
 def _tell_example(trained: _Trained) -> None:
     """Add `data.example`: one training row token by token, for people to look at."""
     parts = trained.parts
@@ -84,11 +87,17 @@ def _tell_example(trained: _Trained) -> None:
         return
     rows = parts.data.filter(split="train").head(LOOKED_AT).to_dicts()
     pad, eos = _value(parts, "tokenizer.pad_token"), trained.eos
+    # Rows may be prepared in a module that the training script takes them from.
+    source = next((s for s in _ROW_SOURCES if parts.facts.get(f"{s}.labels")), _ROW_SOURCES[0])
+    labels = parts.facts.get(f"{source}.labels", [])
     settings = {
         "completion_only_loss": _value(parts, "completion_only_loss"),
         "assistant_only_loss": _value(parts, "assistant_only_loss"),
         "train_on_inputs": _value(parts, "train_on_inputs"),
-        "labels": _value(parts, "script.train.labels"),
+        "labels": [fact.value for fact in labels],
+        "place": str(labels[0].where) if labels else "",
+        "marker": _value(parts, f"{source}.label_marker"),
+        "boundary": _value(parts, f"{source}.label_boundary"),
         "collator": _value(parts, "script.train.collator"),
         "trainer": _value(parts, "run.trainer"),
         "pad_is_eos": bool(pad) and pad == eos,

@@ -29,14 +29,19 @@ _TURNS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Masking:
-    """What is known of the labels: of the prompt's tokens, the answer's, and the EOS tokens'."""
+    """What is known of the labels: of the prompt's tokens, the answer's, and the EOS tokens'.
+
+    With a `marker` the labels begin after its tokens, wherever they stand; without them, nowhere.
+    """
 
     prompt: bool | None
     answer: bool | None
     eos: bool | None
     why: str
+    marker: str = ""
 
 
+NOT_FOUND = ", which this row does not have: nothing in it is learnt"
 UNKNOWN = Masking(None, None, None, "")
 
 
@@ -67,7 +72,9 @@ def example_fact(
         tokens, why = _of_ids(json.loads(row["record"]), tokenizer, eos), "the labels in the file"
     else:
         masking = masking_of(row, settings)
-        tokens, why = _of_text(row, tokenizer, masking, eos), masking.why
+        tokens = _of_text(row, tokenizer, masking, eos)
+        lost = masking.marker and not any(token.get("label") for token in tokens)
+        why = f"{masking.why}{NOT_FOUND if lost else ''}"
     if not tokens:
         return None
     value: dict[str, Any] = {"row": row["line"], "why": why, "eos": eos}
@@ -85,33 +92,62 @@ def example_fact(
 def masking_of(row: Mapping[str, Any], settings: Mapping[str, Any]) -> Masking:
     """Return what settings and script say of the labels of a rendered row.
 
-    `settings` may hold completion_only_loss, assistant_only_loss, train_on_inputs, labels (what
-    the script does with them), trainer, collator, and pad_is_eos.
+    `settings` may hold completion_only_loss, assistant_only_loss, train_on_inputs, trainer,
+    collator, pad_is_eos, and of the script: labels (list of what it does with them), place, marker
+    and boundary (see `read/script_boundary.py`).
     """
     collator = str(settings.get("collator") or "")
-    labels = str(settings.get("labels") or "")
+    labels = settings.get("labels") or []
     if settings.get("assistant_only_loss") is True:
         return Masking(False, True, True, "`assistant_only_loss` is on")
     if settings.get("completion_only_loss") is True:
         return Masking(False, True, True, "`completion_only_loss` is on")
     if settings.get("train_on_inputs") is False:
         return Masking(False, True, True, "`train_on_inputs` is off")
-    if labels in ("completion-only", "responses-only", "assistant-only"):
-        return Masking(False, None, None, f"the script masks the prompt ({labels})")
-    if labels == "masked":
-        return Masking(False, None, None, "the script sets labels of the prompt to -100")
-    eos = not settings.get("pad_is_eos")
-    if collator == "DataCollatorForLanguageModeling":
-        told = "DataCollatorForLanguageModeling trains on all tokens but the pad token"
-        return Masking(True, True, eos, told + (", which is the EOS token" if not eos else ""))
-    if labels == "copied":
-        return Masking(True, True, True, "the script copies input_ids to labels")
+    by_name = next((name for name in labels if name in _MASKING), "")
+    if by_name:
+        return _by_script(settings, _MASKING[by_name])
+    kept = not settings.get("pad_is_eos")
+    if collator == _LM_COLLATOR:
+        told = f"{_LM_COLLATOR} trains on all tokens but the pad token"
+        told += "" if kept else ", which is the EOS token"
+        told += ", whatever the script has masked" if "masked" in labels else ""
+        return Masking(True, True, kept, told)
+    if "masked" in labels:
+        return _by_script(settings, "the script sets labels of the prompt to -100")
+    if "copied" in labels:
+        return Masking(True, True, kept or "pad-masked" not in labels,
+                       "the script copies input_ids to labels")  # fmt: skip
     if settings.get("train_on_inputs") is True:
         return Masking(True, True, True, "`train_on_inputs` is on")
+    if row["layout"] in ("preference", "kto"):
+        return Masking(False, True, True, "preference training scores the answers alone")
     if settings.get("trainer") == "trl" and row["layout"] in ("messages", "text"):
         # SFTTrainer: with assistant_only_loss off, conversations and texts are trained on whole.
         return Masking(True, True, True, "SFTTrainer trains on whole conversations by default")
     return UNKNOWN
+
+
+_LM_COLLATOR = "DataCollatorForLanguageModeling"
+_MASKING = {
+    "completion-only": "DataCollatorForCompletionOnlyLM masks the prompt",
+    "responses-only": "`train_on_responses_only` masks the prompts",
+    "assistant-only": "`assistant_only_loss` is on",
+}
+
+
+def _by_script(settings: Mapping[str, Any], told: str) -> Masking:
+    """Return the mask of a script whose end is counted, looked for, or cannot be told."""
+    place = f" ({settings['place']})" if settings.get("place") else ""
+    labels = settings.get("labels") or []
+    eos = not settings.get("pad_is_eos") or not {"pad-masked", "completion-only"} & set(labels)
+    marker = settings.get("marker")
+    if isinstance(marker, str) and marker:
+        return Masking(False, True, eos, f"{told}{place} up to the tokens of `{marker}`", marker)
+    if settings.get("boundary") == "length" or "assistant-only" in labels:
+        return Masking(False, True, eos, f"{told}{place} and keeps the others")
+    reason = "; how far the mask reaches is computed in a way that only a run would show"
+    return Masking(False, None, None, f"{told}{place}{reason}")
 
 
 def _of_ids(record: Mapping[str, Any], tokenizer: Tokenizer, eos: str) -> list[dict[str, Any]]:
@@ -135,17 +171,34 @@ def _of_text(
     special = _special(tokenizer)
     answers = list(_answers(row, text))
     turns = [m.span() for m in _TURNS.finditer(text)]
+    begins = _after_marker(encoding.ids, masking.marker, tokenizer) if masking.marker else 0
     tokens = []
-    for (start, end), piece in zip(encoding.offsets, encoding.tokens, strict=True):
+    for place, ((start, end), piece) in enumerate(
+        zip(encoding.offsets, encoding.tokens, strict=True)
+    ):
         shown = text[start:end] or piece
         is_eos = shown.strip() == eos
         inside = any(start < stop and end > begin for begin, stop in answers)
-        label = masking.answer if inside else masking.prompt
+        if masking.marker and len(answers) < 2:
+            inside = place >= begins
+        label = masking.answer if inside and place >= begins else masking.prompt
         if is_eos and label and masking.eos is False:
             label = False
         in_turn = any(start < stop and end > begin for begin, stop in turns)
         tokens.append(_token(shown, label, shown in special, is_eos, turn=in_turn))
     return tokens
+
+
+def _after_marker(ids: Sequence[int], marker: str, tokenizer: Tokenizer) -> int:
+    """Return the place after the first occurrence of a text's tokens; the end without one.
+
+    Tokens are compared, as scripts do: the same text may be other tokens after another text.
+    """
+    wanted = list(tokenizer.encode(marker, add_special_tokens=False).ids)
+    places = range(len(ids) - len(wanted) + 1)
+    found = (place for place in places if list(ids[place : place + len(wanted)]) == wanted)
+    first = next(found, None) if wanted else None
+    return len(ids) if first is None else first + len(wanted)
 
 
 def _token(

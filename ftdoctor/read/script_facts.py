@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ftdoctor.read.code import UNKNOWN, Code, argparse_default, dotted, keyword
+from ftdoctor.read.script_boundary import boundaries_of
 from ftdoctor.read.script_labels import answers_of, appended_ends, labels_of
 
 Found = tuple[str, Any, int]  # fact name without `script.`, value, line
@@ -38,13 +39,14 @@ _ANSWER_NAME = re.compile(
 def facts_of(code: Code, role: str) -> Iterator[Found]:
     """Yield (name without `script.`, value, line) for everything but prompts."""
     if role in ("other", "data"):  # a module that a training script may take its rows from
-        for name, value, line in (*labels_of(code), *appended_ends(code)):
-            yield f"{role}.{name}", value, line
+        for part in (labels_of(code), boundaries_of(code), appended_ends(code)):
+            for name, value, line in part:
+                yield f"{role}.{name}", value, line
         return
     parts = [_paths(code), _devices(code), _tokenizer(code), _fragile(code)]
     if role == "train":
-        parts += [labels_of(code), appended_ends(code), answers_of(code), _training(code)]
-        parts.append(_frozen(code))
+        parts += [labels_of(code), boundaries_of(code), appended_ends(code), answers_of(code)]
+        parts += [_training(code), _frozen(code)]
     for part in parts:
         for name, value, line in part:
             yield f"{role}.{name}", value, line

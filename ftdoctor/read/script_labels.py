@@ -59,6 +59,14 @@ def labels_of(code: Code) -> Iterator[Found]:
                 yield "labels", "unmasked-by-choice", call.lineno
 
 
+def ignored_labels(code: Code) -> Iterator[ast.expr]:
+    """Yield each -100 by which a script masks more than padding."""
+    for node in ast.walk(code.tree):
+        if _is_ignored_label(node) and _masked_kind(code, node) == "masked":
+            assert isinstance(node, ast.expr)  # a number, a name or an attribute
+            yield node
+
+
 def _input_names(code: Code) -> frozenset[Alias]:
     """Return the names that hold input ids.
 

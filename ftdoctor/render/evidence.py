@@ -65,6 +65,12 @@ class Row:
     need: str = ""
     ruled_out: tuple[str, ...] = ()
 
+    @property
+    def unsaid(self) -> tuple[Source, ...]:
+        """Return the sources without what the sentence has said already."""
+        less = (Source(s.place, "" if s.quote in self.text else s.quote) for s in self.sources)
+        return tuple(s for s in less if s.quote or s.place not in self.text)
+
 
 @dataclass(frozen=True, slots=True)
 class Quote:
@@ -217,7 +223,7 @@ def _explained_rows(d: Diagnosis, cause: RankedCause, explained: Sequence[Weighe
     total = sum(w.decibans for w, _ in explained)
     if abs(total) < NOISE:
         return []
-    seen = [_lower(f.title) for w, f in explained if f.state is State.PRESENT]
+    seen = [lowered(f.title) for w, f in explained if f.state is State.PRESENT]
     titles = words.listed([*seen[:2], *([f"{len(seen) - 2} more"] if len(seen) > 2 else [])])
     number = numbered(d).get(cause.explained_by)
     if total > 0:
@@ -252,9 +258,9 @@ def _unseen_rows(d: Diagnosis, cause: RankedCause) -> list[Row]:
     if own:
         best = min(own, key=_reach)
         flags = list(dict.fromkeys(flag for u in own for flag in own_tests(u.missing)))
-        text = f"What you have seen yourself: {_lower(_title_of(d, best.symptom))}"
+        text = f"What you have seen yourself: {lowered(_title_of(d, best.symptom))}"
         text += f", and {len(own) - 1} more" if own[1:] else ""
-        need = f"to be told: `--observed {flags[0]}`" + "".join(f", `{f}`" for f in flags[1:4])
+        need = f"your word: `--observed {flags[0]}`" + "".join(f", `{f}`" for f in flags[1:4])
         found.append(replace(_unseen_row(d, best), text=text, need=need))
     rest = len(files) - shown
     if rest > 0:
@@ -271,20 +277,34 @@ def own_tests(missing: Sequence[str]) -> list[str]:
 
 def sources_of(facts: Sequence[Fact]) -> tuple[tuple[Source, ...], int]:
     """Return the first places of some facts, each once, and how many more there are."""
-    found = list(dict.fromkeys(Source(str(f.where), _inline(f)) for f in facts))
+    placed = (fact for fact in facts if fact.where.path not in ("", "."))
+    found = list(dict.fromkeys(Source(str(f.where), _inline(f)) for f in placed))
     return tuple(found[:SOURCES]), max(len(found) - SOURCES, 0)
 
 
 def _inline(fact: Fact) -> str:
-    """Return `fp16=True`, a short line of a log, or nothing if the value is long or nested."""
-    value = fact.value
+    """Return `fp16=True`, a short line of a log, or nothing if the value is long or nested.
+
+    An observation's name is ours and no reader's: its value stands alone, or says nothing.
+    """
+    value, observed = fact.value, fact.name.partition(".")[0] in _OBSERVED
     if value is None or isinstance(value, list | dict | tuple):
         return ""
     if not isinstance(value, str):
-        return f"{fact.name}={words.number(value)}" if fact.name else words.number(value)
-    if len(value) > INLINE or "\n" in value or not value.strip():
+        told = words.number(value)
+        return "" if observed else f"{fact.name}={told}" if fact.name else told
+    if len(value) > INLINE or "\n" in value or not value.strip() or value in fact.where.path:
         return ""
-    return value if " " in value or not fact.name else f"{fact.name}={value}"
+    return value if " " in value or observed or not fact.name else f"{fact.name}={value}"
+
+
+# First parts of the names of `read/names.py` under which observations go, not settings or metrics.
+_OBSERVED = frozenset({
+    "adapter", "args", "baseline", "checkpoint", "compare", "config", "data", "environment",
+    "export", "gguf", "log", "merge", "model", "modelfile", "observed", "processor", "progress",
+    "requirements", "run", "script", "security", "shell", "state", "summary", "template",
+    "tokenizer", "weights",
+})  # fmt: skip
 
 
 def quotes_of(findings: Iterable[Finding]) -> list[Quote]:
@@ -325,12 +345,12 @@ def chain(d: Diagnosis) -> list[Link]:
         key=lambda f: f.span.step if f.span else 0,
     )
     links = [Link("root cause", top.title, root=True)]
-    links += [Link(_steps(f), _lower(f.title)) for f in dated]
-    links += [Link("which led to", _lower(c.title)) for c in d.causes[1:] if c.beneath == top.id]
+    links += [Link(_steps(f), lowered(f.title)) for f in dated]
+    links += [Link("which led to", lowered(c.title)) for c in d.causes[1:] if c.beneath == top.id]
     if d.run.ending in ("crashed", "killed") and d.run.steps_done is not None:
         links.append(Link(f"step {d.run.steps_done:,}", f"the run {_ended(d.run.ending)}"))
     elif len(links) < 3:
-        links += [Link("can lead to", _lower(title)) for title in top.leads_to[:2]]
+        links += [Link("can lead to", lowered(title)) for title in top.leads_to[:2]]
     return links[: CHAIN - 1] + links[-1:] if len(links) > CHAIN else links if links[1:] else []
 
 
@@ -346,7 +366,7 @@ def _steps(finding: Finding) -> str:
     return str(span) if span.until == span.step else f"{span} to {span.until:,}"
 
 
-def _lower(title: str) -> str:
+def lowered(title: str) -> str:
     """Return a title as part of a sentence; an acronym keeps its capitals."""
     first = title.partition(" ")[0]
     return title[:1].lower() + title[1:] if first == first.capitalize() else title

@@ -129,6 +129,8 @@ def environment(limit: int = 4000) -> Environment:
         prose=lambda text: _prose(tidy(str(text))),
         paragraphs=lambda text: _paragraphs(tidy(str(text))),
         capital=lambda text: evidence.capital(str(text)),
+        lowered=lambda text: evidence.lowered(str(text)),
+        known=words.known_as,
         line=lambda text: words.one_line(str(text), min(limit, 300)),
         sides=evidence.sides,
         percent=words.percent,
@@ -238,9 +240,12 @@ def _draw(d: Diagnosis) -> Drawn:
     """Choose what stands beside the verdict: the curve, panel or lines that prove it."""
     made = [plots.draw(d, figures) for figures in plots.plan(d)]
     top = d.causes[0] if d.verdict.kind == "cause" and d.causes else None
-    hero = made[0] if made and (top is None or plots.proves_by_curve(d, top)) else None
-    telling = next((p for p in d.panels if top and not hero and panels.proves(d, p, top)), None)
-    lines = [] if hero or telling else evidence.quotes_of(_telling(d, top))
+    seen = _telling(d, top)
+    curved = plots.proves_by_curve(d, top) if top else not seen or bool(seen[0].curves)
+    hero = made[0] if made and curved else None
+    stage = top.stage if top else ""
+    telling = next((p for p in d.panels if not hero and panels.shows(p, seen, stage)), None)
+    lines = [] if hero or telling or (made and not top) else evidence.quotes_of(seen)
     lines = [evidence.with_frame(quote, d.timeline) for quote in lines]
     if not (hero or telling or lines) and made:
         hero = made[0]
@@ -328,7 +333,7 @@ def embedded(d: Diagnosis, cut: tuple[int, int] = WHOLE) -> Markup:
         d,
         causes=tuple(map(_abridged, causes)),
         advice=tuple(map(_abridged, advice)),
-        findings=tuple(replace(f, title="", facts=f.facts[: evidence.SOURCES]) for f in told),
+        findings=tuple(_placed(f) for f in told),
         unchecked=(),
         curves=(),
         panels=tuple(p for p in d.panels if p.kind != "tokens"),
@@ -358,6 +363,15 @@ def _abridged(cause: RankedCause) -> RankedCause:
     telling = sorted(cause.unseen, key=lambda u: -abs(u.if_present))[: evidence.UNSEEN_ROWS]
     less = replace(cause, mechanism="", fix="", next_check="", references=())
     return replace(less, unseen=tuple(telling))
+
+
+def _placed(finding: Finding) -> Finding:
+    """Return a finding with its first places; a nested value is what a reader of files keeps."""
+    places = finding.facts[: evidence.SOURCES]
+    facts = (
+        replace(f, value=None) if isinstance(f.value, list | dict | tuple) else f for f in places
+    )
+    return replace(finding, title="", facts=tuple(facts))
 
 
 def _json_escape(found: re.Match[str]) -> str:

@@ -4,7 +4,8 @@ Kinds and their data:
 
 - `tokens`: `tokens` (list of {text, label, special, eos, turn, cut}), `source`, `row`, and
   perhaps `why`, `eos`, `cut`, `total` (see `read/example.py`)
-- `lengths`: `edges` (n + 1 numbers), `counts` (n numbers), `limit` (number or null)
+- `lengths`: `edges` (n + 1 numbers, the upper one excluded), `counts` (n numbers), `limit` (number
+  or null)
 - `labels`: `counts` (mapping from label to count)
 - `cost`: mapping from figure to value
 
@@ -15,13 +16,12 @@ on one of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ftdoctor.model import Diagnosis, Panel, RankedCause
+from ftdoctor.model import Finding, Panel
 from ftdoctor.render import text as words
-from ftdoctor.render.evidence import supporting
 
 TOKENS = 220
 BARS = 16
@@ -82,15 +82,13 @@ def view(panel: Panel) -> View:
     return found or _plain(panel)
 
 
-def proves(d: Diagnosis, panel: Panel, cause: RankedCause) -> bool:
-    """Say whether a panel shows what a cause rests on: it says so, or its kind fits the stage."""
+def shows(panel: Panel, findings: Sequence[Finding], stage: str = "") -> bool:
+    """Say whether a panel shows what findings rest on, strongest first, or fits a cause's stage."""
     told = panel.data.get("proves")
     if isinstance(told, list | tuple):
-        return any(f.symptom in told for _, f in supporting(d, cause))
-    named = {fact.name for _, f in supporting(d, cause)[:1] for fact in f.facts}
-    return bool(named & _FACTS.get(panel.kind, frozenset())) or cause.stage in _STAGES.get(
-        panel.kind, ()
-    )
+        return any(finding.symptom in told for finding in findings)
+    named = {fact.name for finding in findings[:1] for fact in finding.facts}
+    return bool(named & _FACTS.get(panel.kind, frozenset())) or stage in _STAGES.get(panel.kind, ())
 
 
 def _tokens(panel: Panel) -> View:
@@ -103,11 +101,11 @@ def _tokens(panel: Panel) -> View:
     used = {word for token in tokens for word in token.tone.split()}
     key = tuple(Token(mark, word) for word, mark in _MARKS.items() if word in used)
     notes = [f"{'; '.join(filter(None, told))}."]
-    why = words.one_line(str(panel.data.get("why") or ""), 160)
+    why = words.one_line(str(panel.data.get("why") or ""), 300)
     if why:
         notes.append(f"Labels known by: {why}.")
     elif not {"trained", "masked"} & used:
-        notes.append("Nothing that was read says which tokens are trained on.")
+        notes.append(_NO_LABELS)
     eos = words.one_line(str(panel.data.get("eos") or ""), 40)
     if eos and "eos" not in used:
         notes.append(f"The end-of-text token `{eos}` is not in it.")
@@ -119,6 +117,10 @@ def _tokens(panel: Panel) -> View:
     return View("tokens", panel.title, tokens, note=" ".join(filter(None, notes)), key=key)
 
 
+_NO_LABELS = (
+    "Nothing that was read says which tokens are trained on: the training script, its settings or "
+    "the prepared rows would."
+)
 _MARKS = {
     "trained": "solid line: trained on",
     "masked": "dotted line: masked (label -100)",
@@ -164,19 +166,23 @@ def _lengths(panel: Panel) -> View:
     starts = range(0, len(counts), merge)
     sums = [sum(counts[i : i + merge]) for i in starts]
     most = max(*sums, 1)
+    # The longest that a bar holds, lengths being whole numbers.
+    ends = [math.ceil(edges[min(i + merge, len(counts))]) - 1 for i in starts]
     bars = tuple(
-        Bar(
-            f"{edges[i]:,.0f}–{edges[min(i + merge, len(counts))]:,.0f}",
-            f"{total:,}",
-            round(100 * total / most, 1),
-            bad=edges[min(i + merge, len(counts))] > limit,
-        )
-        for i, total in zip(starts, sums, strict=True)
-    )
+        Bar(_span(edges[i], end), f"{total:,}", round(100 * total / most, 1),
+            bad=end > limit and total > 0)
+        for i, end, total in zip(starts, ends, sums, strict=True)
+    )  # fmt: skip
     note = "Tokens per example."
     if limit < math.inf:
-        note += f" Red: beyond the limit of {limit:,.0f} tokens."
+        beyond = any(bar.bad for bar in bars)
+        told = "Red: with examples beyond" if beyond else "None is beyond"
+        note += f" {told} the limit of {limit:,.0f} tokens."
     return View("bars", panel.title, bars=bars, note=note)
+
+
+def _span(first: float, last: float) -> str:
+    return f"{first:,.0f}" if last <= first else f"{first:,.0f}–{last:,.0f}"
 
 
 def _labels(panel: Panel) -> View:

@@ -52,6 +52,13 @@ TITLES = {
     "kl": "KL from the reference model",
     "entropy": "entropy of the policy",
     "completions/mean_length": "mean completion length (tokens)",
+    "completions/clipped_ratio": "share of completions cut at the length limit",
+    "reward_std": "spread of the rewards within a group",
+    "frac_reward_zero_std": "share of groups without spread in reward",
+    "rewards/margins": "reward margin, chosen over rejected",
+    "rewards/accuracies": "share of pairs ranked right",
+    "logps/chosen": "log-probability of the chosen answers",
+    "logps/rejected": "log-probability of the rejected answers",
 }
 MARKED = 24  # points of a curve up to which each gets a dot
 LARGEST_STEP = 1e15  # beyond it an axis cannot be computed in floats
@@ -147,7 +154,8 @@ def _proving(d: Diagnosis) -> list[str]:
     findings = [f for c in likely for f in _onset_first(d, c)]
     if not likely:
         findings = [f for f in d.findings if f.symptom in d.unexplained]
-    return list(dict.fromkeys(name for f in findings for name in _evaluation_first(f.curves)))
+    names = ((*_evaluation_first(f.curves), *(fact.name for fact in f.facts)) for f in findings)
+    return list(dict.fromkeys(itertools.chain.from_iterable(names)))
 
 
 def _onset_first(d: Diagnosis, cause: RankedCause) -> list[Finding]:
@@ -354,6 +362,8 @@ def _panel(
     paper = Paper(axes, _trace(axes, drawn))
     if told and mark is not None:
         _write_mark(paper, mark, size)
+    if len(curves) == 1:
+        _write_constant(paper, curves[0])
     if len(curves) > 1 and curves[0].name != INTENDED:
         _write_best(paper, curves[-1])
         for curve, color in zip(curves, (MUTED, SERIES), strict=True):
@@ -619,6 +629,18 @@ def _write_best(paper: Paper, curve: Curve) -> None:
                     markeredgewidth=1.6, linestyle="", clip_on=False)  # fmt: skip
     x, y = paper.part(step, height)
     paper.write([f"best: {words.number(value)} at step {step:,}"], OK, _around(x, y))
+
+
+def _write_constant(paper: Paper, curve: Curve) -> None:
+    """Say of a curve that never moves what it is, where a scale alone says little."""
+    if len(set(curve.values)) == 1:
+        _, y = paper.part(curve.steps[0], curve.values[0])
+        told = f"{words.number(curve.values[0])} on every row"
+        paper.write(
+            [told],
+            MUTED,
+            [(0.015, y + 0.06, "left", "bottom"), (0.985, y + 0.06, "right", "bottom")],
+        )
 
 
 def _write_name(paper: Paper, curve: Curve, color: str) -> None:

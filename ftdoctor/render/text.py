@@ -110,6 +110,20 @@ def size(count: int) -> str:
     return f"{amount:.3g} TB"
 
 
+_NAMES = {
+    "hf": "Hugging Face Trainer", "trl": "TRL", "llama-factory": "LLaMA-Factory",
+    "unsloth": "Unsloth", "tinker": "Tinker", "mlx": "MLX", "deepspeed": "DeepSpeed",
+    "megatron": "Megatron-LM", "nemo": "NeMo", "openrlhf": "OpenRLHF", "lightning": "Lightning",
+    "ray": "Ray Train", "openai": "OpenAI", "sft": "SFT", "rl": "reinforcement learning",
+    "reward": "reward model", "preference": "preference training", "pretrain": "pre-training",
+}  # fmt: skip
+
+
+def known_as(name: str) -> str:
+    """Return a trainer or `LoRA r=8 sft` by the names that people know."""
+    return " ".join(_NAMES.get(word, word) for word in name.split(" "))
+
+
 def short_path(text: str) -> str:
     """Return the last two parts of a long absolute path, other names as they are."""
     parts = [part for part in re.split(r"[/\\]", text) if part]

@@ -64,15 +64,20 @@ def test_a_long_row_is_told_by_its_ends(fixtures: Path) -> None:
         ({"completion_only_loss": True}, False, True),
         ({"train_on_inputs": False}, False, True),
         ({"train_on_inputs": True}, True, True),
-        ({"labels": "masked"}, False, None),
-        ({"labels": "responses-only", "collator": "DataCollatorForLanguageModeling"}, False, None),
-        ({"labels": "copied"}, True, True),
+        ({"labels": ["masked"]}, False, None),
+        ({"labels": ["masked"], "boundary": "length"}, False, True),
+        ({"labels": ["copied", "masked"], "boundary": "length"}, False, True),
+        ({"labels": ["masked"], "collator": "DataCollatorForLanguageModeling"}, True, True),
+        ({"labels": ["masked"], "marker": "### Response:"}, False, True),
+        ({"labels": ["responses-only"], "collator": "DataCollatorForLanguageModeling"},
+         False, None),
+        ({"labels": ["copied"]}, True, True),
         ({"collator": "DataCollatorForLanguageModeling"}, True, True),
         ({"trainer": "trl"}, True, True),
         ({"trainer": "hf"}, None, None),
         ({}, None, None),
     ],
-)
+)  # fmt: skip
 def test_labels_by_what_is_known(
     settings: dict[str, object], prompt: bool | None, answer: bool | None
 ) -> None:

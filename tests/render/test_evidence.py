@@ -148,7 +148,7 @@ def test_what_only_a_person_can_see_shares_one_row() -> None:
     )
     rows = [r for r in evidence.rows(d, replace(NAN_CAUSE, unseen=unseen)) if r.word == "not seen"]
     assert [r.text for r in rows] == ["u2", "What you have seen yourself: u0, and 1 more"]
-    assert rows[1].need == "to be told: `--observed gguf-broken`, `merged-broken`"
+    assert rows[1].need == "your word: `--observed gguf-broken`, `merged-broken`"
 
 
 def test_checks_that_only_a_person_can_make_are_one_gap() -> None:
@@ -199,3 +199,30 @@ def test_the_users_own_frame_stands_above_the_exception() -> None:
     assert shown[0].strip() == 'File "train.py", line 51, in <module>'
     assert shown[-1] == "IndexError: out of range"
     assert evidence.with_frame(replace(quote, place="log:8"), [moment]).text == quote.text
+
+
+def test_a_source_does_not_repeat_what_the_sentence_says() -> None:
+    sources = (
+        evidence.Source("a.log:3", "it broke"),
+        evidence.Source("a.log:9", "it broke again"),
+        evidence.Source("b.py:1"),
+        evidence.Source("c.py:2", "lr=3"),
+    )
+    row = evidence.Row("▲", "for", "bad", "a.log:3: “it broke”, b.py:1", "", sources)
+    assert row.unsaid == (evidence.Source("a.log:9", "it broke again"), sources[3])
+
+
+def test_names_of_observations_are_not_shown_beside_a_place() -> None:
+    facts = [
+        Fact("weights.lfs_pointer", "model.safetensors", Where("model.safetensors", line=1)),
+        Fact("data.train.rows", 48, Where("train.jsonl")),
+        Fact("tokenizer.eos_token", "</s>", Where("tokenizer.json")),
+        Fact("learning_rate", 2e-5, Where("train.py", line=3)),
+        Fact("export.missing_files", "x", Where(".")),
+    ]
+    sources, _ = evidence.sources_of(facts[:3])
+    assert [s.quote for s in sources] == ["", "", "</s>"]
+    assert evidence.sources_of(facts[3:]) == (
+        (evidence.Source("train.py:3", "learning_rate=2e-5"),),
+        0,
+    )

@@ -400,3 +400,14 @@ def test_each_palette_sets_the_same_colours() -> None:
 
 def test_healthy_has_an_evaluation_plot() -> None:
     assert "train loss and evaluation loss" in render_html(healthy())
+
+
+def test_the_panel_of_the_strongest_symptom_stands_beside_an_unknown_verdict() -> None:
+    d = SAMPLES["no_known_cause"]()
+    labels = Fact("data.labels", {"ok": 426, "spam": 24}, Where("train.csv"))
+    seen = Finding("labels-nearly-all-one", "One label", State.PRESENT, "Labels", (labels,))
+    panel = Panel("labels", "Answers in the training data", {"counts": {"ok": 426, "spam": 24}})
+    d = replace(d, findings=(seen,), unexplained=(seen.symptom,), panels=(panel,))
+    hero = render_html(d).partition('<nav class="toc"')[0]
+    assert "Answers in the training data" in hero
+    assert "<svg class=" not in hero

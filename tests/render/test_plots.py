@@ -207,3 +207,18 @@ def test_a_mark_beyond_the_curve_is_still_inside_the_plot() -> None:
     d = one_cause()
     cause = replace(d.causes[0], span=Span(5000, 5000))
     ElementTree.fromstring(first(replace(d, causes=(cause,))).wide)
+
+
+def test_a_curve_that_never_moves_says_so() -> None:
+    assert ">0.0 on every row<" in first(with_curves(curve("loss", [0.0] * 8))).wide
+    assert "on every row" not in first(with_curves(curve("loss", [0.0] * 8 + [math.nan]))).wide
+
+
+def test_every_point_lies_inside_the_plot() -> None:
+    values = [0.0, 1e-300, 1.0, 1e9, 3.0]
+    d = with_curves(curve("grad_norm", values))
+    finding = replace(one_cause().findings[0], curves=("grad_norm",), span=None)
+    svg = plots.draw(replace(d, findings=(finding,)), plots.Figures("x", (("grad_norm",),))).wide
+    height = int(svg.split('viewBox="0 0 ')[1].split('"')[0].split()[1])
+    starts = re.findall(r"M(-?\d+) (-?\d+)", svg)
+    assert all(0 <= int(y) <= height for _, y in starts)

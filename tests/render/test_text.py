@@ -82,3 +82,9 @@ def test_sentence_and_list() -> None:
     assert words.sentence("version 2.1 is\nold") == "version 2.1 is old."
     assert words.listed(["a"]) == "a"
     assert words.listed(["a", "b", "c"], "or") == "a, b or c"
+
+
+def test_trainers_and_methods_go_by_the_names_that_people_know() -> None:
+    assert words.known_as("hf") == "Hugging Face Trainer"
+    assert words.known_as("LoRA r=8 sft") == "LoRA r=8 SFT"
+    assert words.known_as("my-trainer") == "my-trainer"
