@@ -133,6 +133,13 @@ def event_kind(marks: frozenset[str]) -> str | None:
 
 
 @cache
+def event_pattern() -> re2._Regexp[bytes]:
+    """Return the RE2 pattern of what tells of an event other than a warning."""
+    told = [pattern for kind, pattern in EVENTS if kind != "warning"]
+    return re2.compile("|".join(f"(?:{pattern})" for pattern in ("Traceback", *told)).encode())
+
+
+@cache
 def candidate_pattern() -> re2._Regexp[bytes]:
     """Return the RE2 pattern that finds in a block what may be a row or trouble."""
     return re2.compile(CANDIDATE.encode())

@@ -1,0 +1,293 @@
+"""Of a long log the fragments that may matter: what differs in numbers only is judged once.
+
+Logs grow long by repetition. A fragment without its digits is its shape; a shape is looked at when
+it first comes, and then costs what it takes to find it again: progress bars are passed over, of
+messages the first are taken, of metric rows those that `thin.keep` chooses.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from ftdoctor.read import thin
+from ftdoctor.read.marks import candidate_pattern, event_pattern
+
+if TYPE_CHECKING:
+    from ftdoctor.read.thin import Column
+
+# Messages between the edges that differ in numbers only: as many are looked at (judgement).
+SAME_SHAPE = 1_000
+SHAPES = 100_000  # shapes that are told apart
+# Messages between the edges that are looked at, of all shapes; twice what is kept of them. Of those
+# that follow, only what tells of an event is looked at.
+MESSAGES = 40_000
+FORMS = 200  # forms of metric rows that are told apart; of others the beginning counts
+BEGINNING = 32  # bytes
+BAR_WITHIN = 1_000  # bytes around a row in which the bar that it belongs to is looked for
+# Lines after the header of a traceback that are read whole between the edges.
+TRACEBACK_WINDOW = 200
+
+_DROPPED = b"0123456789\r"
+_ROW_WORD = re.compile(rb"(?i)loss|nll|reward|acc|perplexity|norm|train_runtime|step=|%\|")
+_NUMBER = re.compile(rb"[-+]?(?:\d[\d.]*(?:[eE][-+]?\d+)?|\b(?i:nan|inf(?:inity)?)\b)")
+_WATCHED = re.compile(
+    rb"(?i)(?:loss|nll|reward|acc(?:uracy)?|perplexity|ppl|grad[_ ]?norm)(?:_step)?['\"]?\s*[:= ]"
+    rb"\s*['\"]?([-+]?(?:\d[\d.]*(?:e[-+]?\d+)?|nan\b|inf(?:inity)?\b))"
+)
+_FILLING = re.compile(rb"%\|[^|]*\|")
+# The status of an answer is a number that tells of trouble, so it may not stand for others.
+_STATUS = re.compile(rb"(?<!\d)\d{3} [a-z]")
+_BAD_STATUS = re.compile(rb"\b(?:401|403|404|429|50[023]) [a-z]")
+# Processes whose rows are counted apart; see `logtext.clean`.
+_RANK = re.compile(rb"\s*(?:\[(?:rank\s?|default)\d+\]:|\[\d+,\d+\]<std|\d{1,4}: )")
+
+
+@dataclass(slots=True)
+class _Group:
+    """Fragments of one shape or, of metric rows, of one form.
+
+    `before` and `after` enclose the value by which rows are chosen; of rows on a progress bar the
+    count of the bar is watched as well. `carry` counts the rows passed over since the last one
+    taken, `count` the messages taken; `here` are the places of the members in the block.
+    """
+
+    row: bool = False
+    bar: bool = False
+    status: bool = False
+    traceback: bool = False
+    before: bytes = b""
+    after: bytes = b""
+    count: int = 0
+    carry: int = 0
+    here: list[int] = field(default_factory=list)
+    ranks: dict[bytes, _Group] | None = None
+
+    def of_rank(self, part: bytes) -> _Group:
+        """Return the group of the process that printed the row."""
+        found = _RANK.match(part)
+        if self.ranks is None or found is None:
+            return self
+        known = self.ranks.get(found.group())
+        if known is None:
+            known = replace(self, here=[], ranks=None)
+            self.ranks[found.group()] = known
+        return known
+
+    def columns(self, parts: list[bytes]) -> tuple[list[Column], Column | None]:
+        """Return the watched value and the bar's count of rows, as far as every row has them."""
+        import numpy as np
+
+        values, counts = [], None
+        try:
+            if self.before:
+                texts = [part.partition(self.before)[2] for part in parts]
+                if self.after:
+                    texts = [text.partition(self.after)[0] for text in texts]
+                values = [np.array(list(map(float, texts)))]
+            if self.bar:
+                tails = [part.partition(b"%|")[2].partition(b"|")[2] for part in parts]
+                counts = np.array([float(tail.partition(b"/")[0]) for tail in tails])
+        except ValueError:
+            pass
+        return values, counts
+
+
+_NOTHING = _Group()
+
+
+class Sieve:
+    """Chooses fragments of a log of `size` bytes, block after block."""
+
+    def __init__(self, size: int) -> None:
+        self._size = max(1, size)
+        self._groups: dict[bytes, _Group] = {}
+        self._forms: dict[bytes, _Group] = {}
+        self._messages = 0
+
+    def without_rows(self, block: bytes, line: int) -> tuple[bytes, dict[tuple[int, bytes], int]]:
+        """Return a block without the rows that need not be read; its line ends stay.
+
+        The second value tells, by line number and text of a row that is kept, how many of its form
+        before it are not.
+        """
+        parts = _parts(block)
+        kept: dict[int, int] = {}
+        dropped: set[int] = set()
+        for group in self._sort(parts):
+            if group.row:
+                dropped.update(group.here)
+                kept.update(self._rows_of(group, parts, len(block)))
+            group.here = []
+        dropped.difference_update(kept)
+        if not dropped:
+            return block, {}
+        passed = {
+            (number, parts[place].lstrip(b"\r")): kept[place]
+            for place, number in _numbered(parts, [p for p in kept if kept[p]], line)
+        }
+        # Where a CR began the row, it goes on dividing what is before and after.
+        left = [p[: p[:1] == b"\r"] if n in dropped else p for n, p in enumerate(parts)]
+        return b"\n".join(left).replace(b"\n\r", b"\r"), passed
+
+    def candidates(self, block: bytes, line: int) -> Iterator[tuple[int, bytes, int]]:
+        """Yield line number, fragment, and how many of its form before it were passed over.
+
+        Chosen are rows with the bars beside them, messages that may tell of trouble, and tracebacks
+        with the lines after them.
+        """
+        parts = _parts(block)
+        chosen: dict[int, int] = {}
+        for group in self._sort(parts):
+            if group.row:
+                chosen.update(self._rows_of(group, parts, len(block)))
+            else:
+                chosen.update(dict.fromkeys(self._messages_of(group, parts), 0))
+            group.here = []
+        for place in sorted(chosen):
+            if b"Traceback (most" in parts[place]:
+                for near in _lines_after(parts, place, TRACEBACK_WINDOW):
+                    chosen.setdefault(near, 0)
+        chosen |= dict.fromkeys(_bars_beside(parts, chosen), 0)
+        for place, number in _numbered(parts, chosen, line):
+            yield number, parts[place].lstrip(b"\r"), chosen[place]
+
+    # --- shapes ---
+
+    def _sort(self, parts: list[bytes]) -> list[_Group]:
+        """Put the places of the fragments into their groups; return those that have any."""
+        known = self._groups
+        shapes = [part.translate(None, _DROPPED) for part in parts]
+        fresh = set(shapes).difference(known)
+        if fresh:
+            first: dict[bytes, bytes] = {}
+            for part, shape in zip(parts, shapes, strict=True):
+                if shape in fresh:
+                    first.setdefault(shape, part.lstrip(b"\r"))
+            known.update(zip(first, self._judge(list(first.values())), strict=True))
+        found = []
+        for place, group in enumerate(map(known.__getitem__, shapes)):
+            if group is _NOTHING:
+                continue
+            if group.ranks is not None:
+                group = group.of_rank(parts[place])  # noqa: PLW2901
+            if not group.here:
+                found.append(group)
+            group.here.append(place)
+        if len(known) > SHAPES:
+            for shape in fresh:
+                del known[shape]
+        return found
+
+    def _judge(self, texts: list[bytes]) -> Iterator[_Group]:
+        """Yield the group of each fragment, by one pass of the automaton over all of them."""
+        starts = list(accumulate((len(text) + 1 for text in texts), initial=0))
+        marked: set[int] = set()
+        done = 0
+        for found in candidate_pattern().finditer(b"\n".join(texts)):
+            if found.start() >= done:
+                index = bisect_right(starts, found.start()) - 1
+                marked.add(index)
+                done = starts[index + 1]
+        for index, text in enumerate(texts):
+            if index not in marked:
+                yield _Group(status=True) if _STATUS.search(text) else _NOTHING
+            elif _ROW_WORD.search(text) and _NUMBER.search(text):
+                yield self._form_of(text)
+            else:
+                yield _Group(traceback=b"Traceback" in text)
+
+    def _form_of(self, text: bytes) -> _Group:
+        """Return the group of a row's form: of many forms, what begins alike counts as one."""
+        watched = _WATCHED.search(text)
+        form = _form(text)
+        if form not in self._forms and len(self._forms) >= FORMS:
+            form = _form(text[: watched.end() if watched else BEGINNING])
+        if form not in self._forms and len(self._forms) >= 5 * FORMS:
+            form = b""
+        group = self._forms.get(form)
+        if group is None:
+            before, after = _around(text, watched)
+            ranks: dict[bytes, _Group] | None = {} if _RANK.match(text) else None
+            group = _Group(row=True, bar=b"%|" in text, before=before, after=after, ranks=ranks)
+            self._forms[form] = group
+        return group
+
+    # --- choice ---
+
+    def _rows_of(self, group: _Group, parts: list[bytes], size: int) -> Iterator[tuple[int, int]]:
+        """Yield the places of the rows to read, each with the number passed over before it."""
+        here, share = group.here, size / self._size
+        columns, counts = group.columns([parts[n] for n in here]) if len(here) > 2 else ([], None)
+        last = -1
+        for index in thin.keep(columns, counts, len(here), share=share).tolist():
+            yield here[index], group.carry + index - last - 1
+            group.carry, last = 0, index
+        group.carry += len(here) - 1 - last
+
+    def _messages_of(self, group: _Group, parts: list[bytes]) -> Iterator[int]:
+        for place in group.here:
+            if group.status and not _BAD_STATUS.search(parts[place]):
+                continue
+            if group.count >= SAME_SHAPE and not group.traceback:
+                return
+            group.count += 1
+            self._messages += 1
+            if self._messages <= MESSAGES or event_pattern().search(parts[place]):
+                yield place
+
+
+def _parts(block: bytes) -> list[bytes]:
+    """Return what stands between line ends; a CR stays with what follows it."""
+    return block.replace(b"\r", b"\n\r").split(b"\n")
+
+
+def _numbered(parts: list[bytes], places: Collection[int], line: int) -> Iterator[tuple[int, int]]:
+    """Yield the places in order, each with its line number; the first part is of line `line`."""
+    counted = 0
+    for place in sorted(places):
+        line += sum([part[:1] != b"\r" for part in parts[counted + 1 : place + 1]])
+        counted = place
+        yield place, line
+
+
+def _form(text: bytes) -> bytes:
+    """Return a row with its numbers, the filling of its bar and the widths of its gaps alike."""
+    return b" ".join(_NUMBER.sub(b"#", _FILLING.sub(b"%||", text)).split())
+
+
+def _around(text: bytes, watched: re.Match[bytes] | None) -> tuple[bytes, bytes]:
+    """Return what stands before and after the watched value, b"" if that is no sure mark of it."""
+    if watched is None:
+        return b"", b""
+    start, end = watched.span(1)
+    before = re.split(rb"\d", text[max(0, start - BEGINNING) : start])[-1]
+    sure = text.find(before) == start - len(before)
+    return (before, text[end : end + 1]) if sure else (b"", b"")
+
+
+def _lines_after(parts: list[bytes], place: int, count: int) -> Iterator[int]:
+    """Yield the places of so many lines after a place, without progress bars."""
+    for near in range(place + 1, len(parts)):
+        count -= parts[near][:1] != b"\r"
+        if count < 0:
+            return
+        if b"%|" not in parts[near]:
+            yield near
+
+
+def _bars_beside(parts: list[bytes], chosen: Mapping[int, int]) -> Iterator[int]:
+    """Yield the places of the progress bars nearest to those chosen, and to the block's begin."""
+    for place in (-1, *chosen):
+        for direction in (-1, 1):
+            near, left = place + direction, BAR_WITHIN
+            while 0 <= near < len(parts) and left > 0 and near not in chosen:
+                if b"%|" in parts[near]:
+                    yield near
+                    break
+                left -= len(parts[near]) + 1
+                near += direction
