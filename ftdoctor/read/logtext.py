@@ -97,7 +97,7 @@ def raw_fragments(source: Source) -> Iterator[tuple[int, bytes, int]]:
         if whole:
             for number, part in _split(block, line):
                 yield number, part, 0
-        elif offset < EDGE or offset + len(block) > source.size - EDGE:
+        elif not offset or offset + len(block) > source.size - EDGE:
             left, passed = sieve.without_rows(block, line)
             for number, part in _split(left, line):
                 yield number, part, passed.get((number, part), 0)
@@ -116,7 +116,7 @@ def _blocks(source: Source) -> Iterator[tuple[int, bytes]]:
         while read := stream.read(_reach(offset + len(rest), source.size)):
             data = rest + read
             cut = data.rfind(b"\n") + 1
-            if not cut and len(data) > 2 * BLOCK:
+            if not cut and len(data) >= (2 * BLOCK if source.size <= WHOLE else EDGE):
                 cut = (data.rfind(b"\r") + 1) or len(data)
             if cut:
                 yield offset, data[:cut]

@@ -15,7 +15,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from ftdoctor.read import thin
-from ftdoctor.read.marks import candidate_pattern, event_pattern
+from ftdoctor.read.marks import candidate_pattern, outstanding_pattern
 
 if TYPE_CHECKING:
     from ftdoctor.read.thin import Column
@@ -33,7 +33,8 @@ BAR_WITHIN = 1_000  # bytes around a row in which the bar that it belongs to is 
 TRACEBACK_WINDOW = 200
 
 _DROPPED = b"0123456789\r"
-_ROW_WORD = re.compile(rb"(?i)loss|nll|reward|acc|perplexity|norm|train_runtime|step=|%\|")
+_ROW_WORDS = (b"loss", b"nll", b"reward", b"acc", b"perplexity", b"norm", b"train_runtime",
+              b"step=", b"%|")  # fmt: skip
 _NUMBER = re.compile(rb"[-+]?(?:\d[\d.]*(?:[eE][-+]?\d+)?|\b(?i:nan|inf(?:inity)?)\b)")
 _WATCHED = re.compile(
     rb"(?i)(?:loss|nll|reward|acc(?:uracy)?|perplexity|ppl|grad[_ ]?norm)(?:_step)?['\"]?\s*[:= ]"
@@ -163,40 +164,40 @@ class Sieve:
         known = self._groups
         shapes = [part.translate(None, _DROPPED) for part in parts]
         fresh = set(shapes).difference(known)
+        first: dict[bytes, bytes] = {}
         if fresh:
-            first: dict[bytes, bytes] = {}
             for part, shape in zip(parts, shapes, strict=True):
                 if shape in fresh:
                     first.setdefault(shape, part.lstrip(b"\r"))
-            known.update(zip(first, self._judge(list(first.values())), strict=True))
+        judged = dict(zip(first, self._judge(list(first.values())), strict=True))
+        if len(known) < SHAPES:
+            known.update(judged)
+            judged = known
         found = []
-        for place, group in enumerate(map(known.__getitem__, shapes)):
+        for place, shape in enumerate(shapes):
+            group = known.get(shape) or judged[shape]
             if group is _NOTHING:
                 continue
             if group.ranks is not None:
-                group = group.of_rank(parts[place])  # noqa: PLW2901
+                group = group.of_rank(parts[place])
             if not group.here:
                 found.append(group)
             group.here.append(place)
-        if len(known) > SHAPES:
-            for shape in fresh:
-                del known[shape]
         return found
 
     def _judge(self, texts: list[bytes]) -> Iterator[_Group]:
         """Yield the group of each fragment, by one pass of the automaton over all of them."""
+        enough = self._messages > MESSAGES
+        pattern = outstanding_pattern() if enough else candidate_pattern()
         starts = list(accumulate((len(text) + 1 for text in texts), initial=0))
-        marked: set[int] = set()
-        done = 0
-        for found in candidate_pattern().finditer(b"\n".join(texts)):
-            if found.start() >= done:
-                index = bisect_right(starts, found.start()) - 1
-                marked.add(index)
-                done = starts[index + 1]
+        marked = {
+            bisect_right(starts, found.start()) - 1 for found in pattern.finditer(b"\n".join(texts))
+        }
+        lasting = len(self._groups) < SHAPES and not enough
         for index, text in enumerate(texts):
             if index not in marked:
-                yield _Group(status=True) if _STATUS.search(text) else _NOTHING
-            elif _ROW_WORD.search(text) and _NUMBER.search(text):
+                yield _Group(status=True) if lasting and _STATUS.search(text) else _NOTHING
+            elif _may_be_row(text) and _NUMBER.search(text):
                 yield self._form_of(text)
             else:
                 yield _Group(traceback=b"Traceback" in text)
@@ -237,8 +238,13 @@ class Sieve:
                 return
             group.count += 1
             self._messages += 1
-            if self._messages <= MESSAGES or event_pattern().search(parts[place]):
+            if self._messages <= MESSAGES or outstanding_pattern().search(parts[place]):
                 yield place
+
+
+def _may_be_row(text: bytes) -> bool:
+    text = text.lower()
+    return any(word in text for word in _ROW_WORDS)
 
 
 def _parts(block: bytes) -> list[bytes]:
