@@ -95,12 +95,12 @@ def raw_fragments(source: Source) -> Iterator[tuple[int, bytes, int]]:
     whole, sieve = source.size <= WHOLE, Sieve(source.size)
     for offset, block in _blocks(source):
         if whole:
-            for number, part in _split(block, line):
-                yield number, part, 0
+            for number, piece in _split(block, line):
+                yield number, piece, 0
         elif not offset or offset + len(block) > source.size - EDGE:
             left, passed = sieve.without_rows(block, line)
-            for number, part in _split(left, line):
-                yield number, part, passed.get((number, part), 0)
+            for number, piece in _split(left, line):
+                yield number, piece, passed.get((number, piece), 0)
         else:
             yield from sieve.candidates(block, line)
         line += block.count(b"\n")

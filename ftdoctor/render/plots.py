@@ -384,7 +384,7 @@ def _own_matplotlib() -> Any:
         import matplotlib
         import matplotlib.artist
     # Every class of artists documents its properties when it is made: a third of the import.
-    matplotlib.artist.kwdoc = lambda _: ""
+    matplotlib.artist.kwdoc = lambda artist: ""  # noqa: ARG005
 
     return matplotlib
 
