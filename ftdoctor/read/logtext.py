@@ -6,6 +6,7 @@ import calendar
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ftdoctor.read.sieve import Sieve
 from ftdoctor.read.source import Source, encoding_of
@@ -150,12 +151,21 @@ def _split(block: bytes, line: int) -> Iterator[tuple[int, bytes]]:
 
 def _form_of_bar(part: bytes) -> bytes:
     """Return what the redraws of one progress bar share, b"" for all else and bars with metrics."""
-    end = part.find(b"%|")
-    if end < 0 or b"=" in part or b"oss" in part or part.find(b".", 0, end) >= 0:
+    head = _head_of_bar(part.translate(None, _COUNTS))
+    if not head:
         return b""
+    end = part.find(b"%|")
     stop = part.find(b" [", end)
     total = part.rfind(b"/", end, stop)
-    return part[:end].translate(None, _COUNTS) + part[total if total >= 0 else stop - 1 : stop]
+    return head + part[total if total >= 0 else stop - 1 : stop]
+
+
+@lru_cache(maxsize=1 << 10)
+def _head_of_bar(shape: bytes) -> bytes:
+    """Return what stands before the bar in a fragment without digits and blanks, b"" for no bar."""
+    head, bar, _ = shape.partition(b"%|")
+    metrics = b"=" in shape or b"oss" in shape or b"." in head
+    return b"" if metrics or not bar else head + bar
 
 
 def clean(raw: bytes, line: int, passed: int = 0) -> Fragment:
