@@ -11,7 +11,7 @@ from functools import lru_cache
 from ftdoctor.read.sieve import Sieve
 from ftdoctor.read.source import Source, encoding_of
 
-BLOCK = 4 << 20
+BLOCK = 1 << 20  # bytes: what is made of them stays in the cache
 # A log up to WHOLE bytes is read line by line. Of a longer one that is done with EDGE bytes at each
 # end; between them only lines that may matter are looked at (see `Sieve`).
 WHOLE = 16 << 20

@@ -11,7 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from itertools import accumulate, compress
 from typing import TYPE_CHECKING
 
 from ftdoctor.read import thin
@@ -32,7 +32,8 @@ BAR_WITHIN = 1_000  # bytes around a row in which the bar that it belongs to is 
 # Lines after the header of a traceback that are read whole between the edges.
 TRACEBACK_WINDOW = 200
 
-_DROPPED = b"0123456789\r"
+_DIGITS = b"0123456789"
+_CR_AS_LF = bytes.maketrans(b"\r", b"\n")
 _ROW_WORDS = (b"loss", b"nll", b"reward", b"acc", b"perplexity", b"norm", b"train_runtime",
               b"step=", b"%|")  # fmt: skip
 _NUMBER = re.compile(rb"[-+]?(?:\d[\d.]*(?:[eE][-+]?\d+)?|\b(?i:nan|inf(?:inity)?)\b)")
@@ -98,15 +99,12 @@ class _Group:
         return values, counts
 
 
-_NOTHING = _Group()
-
-
 class Sieve:
     """Chooses fragments of a log of `size` bytes, block after block."""
 
     def __init__(self, size: int) -> None:
         self._size = max(1, size)
-        self._groups: dict[bytes, _Group] = {}
+        self._groups: dict[bytes, _Group | None] = {}
         self._forms: dict[bytes, _Group] = {}
         self._messages = 0
 
@@ -116,24 +114,26 @@ class Sieve:
         The second value tells, by line number and text of a row that is kept, how many of its form
         before it are not.
         """
-        parts = _parts(block)
+        parts = _Parts(block)
         kept: dict[int, int] = {}
         dropped: set[int] = set()
         for group in self._sort(parts):
             if group.row:
                 dropped.update(group.here)
-                kept.update(self._rows_of(group, parts, len(block)))
+                kept.update(self._rows_of(group, parts))
             group.here = []
         dropped.difference_update(kept)
-        if not dropped:
-            return block, {}
+        pieces, done = [], 0
+        for start, end in parts.spans(sorted(dropped)):
+            pieces.append(block[done:start])
+            done = end
+        places = [place for place in sorted(kept) if kept[place]]
+        lines, texts = parts.lines(places), parts.texts(places)
         passed = {
-            (number, parts[place].lstrip(b"\r")): kept[place]
-            for place, number in _numbered(parts, [p for p in kept if kept[p]], line)
+            (line + number, text): kept[place]
+            for place, number, text in zip(places, lines, texts, strict=True)
         }
-        # Where a CR began the row, it goes on dividing what is before and after.
-        left = [p[: p[:1] == b"\r"] if n in dropped else p for n, p in enumerate(parts)]
-        return b"\n".join(left).replace(b"\n\r", b"\r"), passed
+        return b"".join([*pieces, block[done:]]), passed
 
     def candidates(self, block: bytes, line: int) -> Iterator[tuple[int, bytes, int]]:
         """Yield line number, fragment, and how many of its form before it were passed over.
@@ -141,52 +141,57 @@ class Sieve:
         Chosen are rows with the bars beside them, messages that may tell of trouble, and tracebacks
         with the lines after them.
         """
-        parts = _parts(block)
+        parts = _Parts(block)
         chosen: dict[int, int] = {}
         for group in self._sort(parts):
             if group.row:
-                chosen.update(self._rows_of(group, parts, len(block)))
+                chosen.update(self._rows_of(group, parts))
             else:
                 chosen.update(dict.fromkeys(self._messages_of(group, parts), 0))
             group.here = []
         for place in sorted(chosen):
-            if b"Traceback (most" in parts[place]:
-                for near in _lines_after(parts, place, TRACEBACK_WINDOW):
+            if b"Traceback (most" in parts.shapes[place]:
+                for near in parts.lines_after(place, TRACEBACK_WINDOW):
                     chosen.setdefault(near, 0)
-        chosen |= dict.fromkeys(_bars_beside(parts, chosen), 0)
-        for place, number in _numbered(parts, chosen, line):
-            yield number, parts[place].lstrip(b"\r"), chosen[place]
+        chosen |= dict.fromkeys(parts.bars_beside(chosen), 0)
+        places = sorted(chosen)
+        for place, number, text in zip(
+            places, parts.lines(places), parts.texts(places), strict=True
+        ):
+            yield line + number, text, chosen[place]
 
     # --- shapes ---
 
-    def _sort(self, parts: list[bytes]) -> list[_Group]:
+    def _sort(self, parts: _Parts) -> list[_Group]:
         """Put the places of the fragments into their groups; return those that have any."""
-        known = self._groups
-        shapes = [part.translate(None, _DROPPED) for part in parts]
+        known, shapes = self._groups, parts.shapes
         fresh = set(shapes).difference(known)
-        first: dict[bytes, bytes] = {}
+        judged: dict[bytes, _Group | None] = {}
         if fresh:
-            for part, shape in zip(parts, shapes, strict=True):
+            first: dict[bytes, int] = {}
+            for place, shape in enumerate(shapes):
                 if shape in fresh:
-                    first.setdefault(shape, part.lstrip(b"\r"))
-        judged = dict(zip(first, self._judge(list(first.values())), strict=True))
+                    first.setdefault(shape, place)
+            judged = dict(zip(first, self._judge(parts.texts(first.values())), strict=True))
+        groups = known
         if len(known) < SHAPES:
             known.update(judged)
-            judged = known
+        elif any(judged.values()):
+            groups = known | judged
         found = []
-        for place, shape in enumerate(shapes):
-            group = known.get(shape) or judged[shape]
-            if group is _NOTHING:
+        # Nearly all are of a shape that tells nothing; this loop is for the others alone.
+        for place in compress(range(len(shapes)), map(groups.get, shapes)):
+            group = groups[shapes[place]]
+            if group is None:
                 continue
-            if group.ranks is not None:
-                group = group.of_rank(parts[place])
-            if not group.here:
-                found.append(group)
-            group.here.append(place)
+            own = group if group.ranks is None else group.of_rank(parts.text(place))
+            if not own.here:
+                found.append(own)
+            own.here.append(place)
         return found
 
-    def _judge(self, texts: list[bytes]) -> Iterator[_Group]:
-        """Yield the group of each fragment, by one pass of the automaton over all of them."""
+    def _judge(self, texts: list[bytes]) -> Iterator[_Group | None]:
+        """Yield the group of each fragment, None for most, by one pass of the automaton."""
         enough = self._messages > MESSAGES
         pattern = outstanding_pattern() if enough else candidate_pattern()
         starts = list(accumulate((len(text) + 1 for text in texts), initial=0))
@@ -196,7 +201,7 @@ class Sieve:
         lasting = len(self._groups) < SHAPES and not enough
         for index, text in enumerate(texts):
             if index not in marked:
-                yield _Group(status=True) if lasting and _STATUS.search(text) else _NOTHING
+                yield _Group(status=True) if lasting and _STATUS.search(text) else None
             elif _may_be_row(text) and _NUMBER.search(text):
                 yield self._form_of(text)
             else:
@@ -220,45 +225,88 @@ class Sieve:
 
     # --- choice ---
 
-    def _rows_of(self, group: _Group, parts: list[bytes], size: int) -> Iterator[tuple[int, int]]:
+    def _rows_of(self, group: _Group, parts: _Parts) -> Iterator[tuple[int, int]]:
         """Yield the places of the rows to read, each with the number passed over before it."""
-        here, share = group.here, size / self._size
-        columns, counts = group.columns([parts[n] for n in here]) if len(here) > 2 else ([], None)
+        here, share = group.here, len(parts.block) / self._size
+        columns, counts = group.columns(parts.texts(here)) if len(here) > 2 else ([], None)
         last = -1
         for index in thin.keep(columns, counts, len(here), share=share).tolist():
             yield here[index], group.carry + index - last - 1
             group.carry, last = 0, index
         group.carry += len(here) - 1 - last
 
-    def _messages_of(self, group: _Group, parts: list[bytes]) -> Iterator[int]:
+    def _messages_of(self, group: _Group, parts: _Parts) -> Iterator[int]:
         for place in group.here:
-            if group.status and not _BAD_STATUS.search(parts[place]):
+            if group.status and not _BAD_STATUS.search(parts.text(place)):
                 continue
             if group.count >= SAME_SHAPE and not group.traceback:
                 return
             group.count += 1
             self._messages += 1
-            if self._messages <= MESSAGES or outstanding_pattern().search(parts[place]):
+            if self._messages <= MESSAGES or outstanding_pattern().search(parts.text(place)):
                 yield place
+
+
+class _Parts:
+    """The fragments of a block by their places: what stands between its line ends, LF or CR."""
+
+    def __init__(self, block: bytes) -> None:
+        import numpy as np
+
+        self.block = block
+        self.shapes = block.translate(_CR_AS_LF, _DIGITS).split(b"\n")
+        content = np.frombuffer(block, dtype=np.uint8)
+        ends = np.flatnonzero((content == ord("\n")) | (content == ord("\r")))
+        self._lf = content[ends] == ord("\n")
+        self._starts = np.concatenate([[0], ends + 1])
+        self._ends = np.concatenate([ends, [len(block)]])
+
+    def spans(self, places: Collection[int]) -> list[tuple[int, int]]:
+        """Return start and end of the fragments in the block."""
+        import numpy as np
+
+        chosen = np.fromiter(places, dtype=np.int64)
+        return list(zip(self._starts[chosen].tolist(), self._ends[chosen].tolist(), strict=True))
+
+    def texts(self, places: Collection[int]) -> list[bytes]:
+        return [self.block[start:end] for start, end in self.spans(places)]
+
+    def text(self, place: int) -> bytes:
+        return self.block[self._starts[place] : self._ends[place]]
+
+    def lines(self, places: Collection[int]) -> list[int]:
+        """Return the line of each fragment, the first of the block being 0."""
+        import numpy as np
+
+        counted = np.concatenate([[0], np.cumsum(self._lf)])
+        found: list[int] = counted[np.fromiter(places, dtype=np.int64)].tolist()
+        return found
+
+    def lines_after(self, place: int, count: int) -> Iterator[int]:
+        """Yield the places of so many lines after a place, without progress bars."""
+        for near in range(place + 1, len(self.shapes)):
+            count -= bool(self._lf[near - 1])
+            if count < 0:
+                return
+            if b"%|" not in self.shapes[near]:
+                yield near
+
+    def bars_beside(self, chosen: Mapping[int, int]) -> Iterator[int]:
+        """Yield the places of the bars nearest to those chosen, and to the block's begin."""
+        for place in (-1, *chosen):
+            for direction in (-1, 1):
+                near, left = place + direction, BAR_WITHIN
+                while 0 <= near < len(self.shapes) and left > 0 and near not in chosen:
+                    if b"%|" in self.shapes[near]:
+                        yield near
+                        break
+                    left -= len(self.shapes[near]) + 1
+                    near += direction
 
 
 def _may_be_row(text: bytes) -> bool:
     text = text.lower()
     return any(word in text for word in _ROW_WORDS)
-
-
-def _parts(block: bytes) -> list[bytes]:
-    """Return what stands between line ends; a CR stays with what follows it."""
-    return block.replace(b"\r", b"\n\r").split(b"\n")
-
-
-def _numbered(parts: list[bytes], places: Collection[int], line: int) -> Iterator[tuple[int, int]]:
-    """Yield the places in order, each with its line number; the first part is of line `line`."""
-    counted = 0
-    for place in sorted(places):
-        line += sum([part[:1] != b"\r" for part in parts[counted + 1 : place + 1]])
-        counted = place
-        yield place, line
 
 
 def _form(text: bytes) -> bytes:
@@ -274,26 +322,3 @@ def _around(text: bytes, watched: re.Match[bytes] | None) -> tuple[bytes, bytes]
     before = re.split(rb"\d", text[max(0, start - BEGINNING) : start])[-1]
     sure = text.find(before) == start - len(before)
     return (before, text[end : end + 1]) if sure else (b"", b"")
-
-
-def _lines_after(parts: list[bytes], place: int, count: int) -> Iterator[int]:
-    """Yield the places of so many lines after a place, without progress bars."""
-    for near in range(place + 1, len(parts)):
-        count -= parts[near][:1] != b"\r"
-        if count < 0:
-            return
-        if b"%|" not in parts[near]:
-            yield near
-
-
-def _bars_beside(parts: list[bytes], chosen: Mapping[int, int]) -> Iterator[int]:
-    """Yield the places of the progress bars nearest to those chosen, and to the block's begin."""
-    for place in (-1, *chosen):
-        for direction in (-1, 1):
-            near, left = place + direction, BAR_WITHIN
-            while 0 <= near < len(parts) and left > 0 and near not in chosen:
-                if b"%|" in parts[near]:
-                    yield near
-                    break
-                left -= len(parts[near]) + 1
-                near += direction
