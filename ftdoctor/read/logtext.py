@@ -15,7 +15,7 @@ BLOCK = 1 << 20  # bytes: what is made of them stays in the cache
 # A log up to WHOLE bytes is read line by line. Of a longer one that is done with EDGE bytes at each
 # end; between them only lines that may matter are looked at (see `Sieve`).
 WHOLE = 16 << 20
-EDGE = 2 << 20
+EDGE = 1 << 20
 FRAGMENT_LIMIT = 16_384  # bytes kept of one fragment; longer ones are data dumps (judgement)
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|[\x00\x08]")

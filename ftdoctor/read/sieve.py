@@ -293,7 +293,7 @@ class _Parts:
 
     def bars_beside(self, chosen: Mapping[int, int]) -> Iterator[int]:
         """Yield the places of the bars nearest to those chosen, and to the block's begin."""
-        for place in (-1, *chosen):
+        for place in (-1, *chosen) if b"%|" in self.block else ():
             for direction in (-1, 1):
                 near, left = place + direction, BAR_WITHIN
                 while 0 <= near < len(self.shapes) and left > 0 and near not in chosen:
