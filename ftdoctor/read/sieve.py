@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 # Messages between the edges that differ in numbers only: as many are looked at (judgement).
 SAME_SHAPE = 1_000
-SHAPES = 100_000  # shapes that are told apart
+SHAPES, SHAPE_BYTES = 100_000, 32 << 20  # shapes that are remembered, and bytes of them
 # Messages between the edges that are looked at, of all shapes; twice what is kept of them. Of those
 # that follow, only what tells of an event is looked at.
 MESSAGES = 40_000
 FORMS = 200  # forms of metric rows that are told apart; of others the beginning counts
-BEGINNING = 32  # bytes
+BEGINNING, LONGEST = 32, 4_000  # bytes: of a form, and of the row that it is told by
 BAR_WITHIN = 1_000  # bytes around a row in which the bar that it belongs to is looked for
 # Lines after the header of a traceback that are read whole between the edges.
 TRACEBACK_WINDOW = 200
@@ -106,7 +106,7 @@ class Sieve:
         self._size = max(1, size)
         self._groups: dict[bytes, _Group | None] = {}
         self._forms: dict[bytes, _Group] = {}
-        self._messages = 0
+        self._messages = self._remembered = 0
 
     def without_rows(self, block: bytes, line: int) -> tuple[bytes, dict[tuple[int, bytes], int]]:
         """Return a block without the rows that need not be read; its line ends stay.
@@ -174,8 +174,9 @@ class Sieve:
                     first.setdefault(shape, place)
             judged = dict(zip(first, self._judge(parts.texts(first.values())), strict=True))
         groups = known
-        if len(known) < SHAPES:
+        if len(known) < SHAPES and self._remembered < SHAPE_BYTES:
             known.update(judged)
+            self._remembered += sum(map(len, judged))
         elif any(judged.values()):
             groups = known | judged
         found = []
@@ -203,7 +204,7 @@ class Sieve:
             if index not in marked:
                 yield _Group(status=True) if lasting and _STATUS.search(text) else None
             elif _may_be_row(text) and _NUMBER.search(text):
-                yield self._form_of(text)
+                yield self._form_of(text[:LONGEST])
             else:
                 yield _Group(traceback=b"Traceback" in text)
 
