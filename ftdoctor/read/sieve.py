@@ -27,6 +27,7 @@ SHAPES, SHAPE_BYTES = 100_000, 32 << 20  # shapes that are remembered, and bytes
 # that follow, only what tells of an event is looked at.
 MESSAGES = 40_000
 FORMS = 200  # forms of metric rows that are told apart; of others the beginning counts
+RANKS = 10_000  # processes of one form of rows
 BEGINNING, LONGEST = 32, 4_000  # bytes: of a form, and of the row that it is told by
 BAR_WITHIN = 1_000  # bytes around a row in which the bar that it belongs to is looked for
 # Lines after the header of a traceback that are read whole between the edges.
@@ -76,6 +77,8 @@ class _Group:
             return self
         known = self.ranks.get(found.group())
         if known is None:
+            if len(self.ranks) >= RANKS:
+                return self
             known = replace(self, here=[], ranks=None)
             self.ranks[found.group()] = known
         return known
