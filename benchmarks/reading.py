@@ -66,6 +66,54 @@ def write_console(path: Path, size: int, processes: int) -> None:
         stream.write("".join(batch).encode())
 
 
+def row_per_step(n: int, steps: int) -> str:
+    """Return a redraw of the bar and a row, as with `logging_steps=1`."""
+    bar = f"\r{100 * n // steps:3d}%|{'█' * (10 * n // steps):<10}| {n}/{steps} [{n // 60}:{n % 60:02d}"
+    return (f"{bar}<11:22:33,  {1.5 + n % 7 / 10:.2f}s/it]\r{' ' * 40}\r{{'loss': "
+            f"{2 + n % 9973 / 9973:.4f}, 'grad_norm': {n % 13 / 7:.4f}, 'learning_rate': "
+            f"{2e-4 * (1 - n / steps):.6e}, 'epoch': {3 * n / steps:.2f}}}\n")  # fmt: skip
+
+
+def warnings_mostly(n: int, steps: int) -> str:
+    """Return one of three warnings with numbers in it, now and then a redraw or a row."""
+    warning = (
+        f"WARNING: token indices sequence length is longer than the maximum ({n % 997} > 2048)\n",
+        f"/site-packages/torch/utils/checkpoint.py:{n % 997}: UserWarning: None of the inputs have "
+        "requires_grad=True. Gradients will be None\n",
+        f"[2024-05-01 12:{n // 60 % 60:02d}:{n % 60:02d},{n % 997:03d}] [WARNING] [stage3.py:"
+        f"{n % 9973}:step] {n % 10} pytorch allocator cache flushes since last step\n",
+    )[n % 3]
+    bar = f"\r{100 * n // steps:3d}%|█████     | {n}/{steps} [00:10<00:20,  1.50s/it]\n"
+    row = f"{{'loss': {2 + n % 9973 / 9973:.4f}, 'learning_rate': 1e-4, 'epoch': {n / 1e5:.4f}}}\n"
+    return warning + (bar if n % 10 == 0 else "") + (row if n % 50 == 0 else "")
+
+
+def without_steps(n: int, steps: int) -> str:
+    """Return a row that tells neither step nor epoch, and no bar."""
+    return f"loss: {2 + n % 9973 / 9973:.4f} grad_norm: {n % 13 / 7:.4f} lr: {1 - n / steps:.3e}\n"
+
+
+def distinct_messages(n: int, steps: int) -> str:
+    """Return a message that no other line repeats."""
+    words = " ".join(hex(n * k)[2:].translate(LETTERS) for k in (3, 7919, 104729, 1299709))
+    return f"WARNING: row {n} of {steps}: {words} is longer than the limit, skipped\n"
+
+
+LETTERS = str.maketrans("0123456789", "ghijklmnop")
+DENSE = {"row per step": row_per_step, "warnings": warnings_mostly, "rows without steps":
+         without_steps, "distinct messages": distinct_messages}  # fmt: skip
+
+
+def write_dense(path: Path, size: int, line: Callable[[int, int], str]) -> None:
+    """Write a log of such lines."""
+    steps = size // len(line(1, size))
+    with path.open("w") as stream:
+        written = n = 0
+        while written < size:
+            written += stream.write("".join(line(k, steps) for k in range(n, n + 1000)))
+            n += 1000
+
+
 def write_metrics(path: Path, size: int, *, nan: bool) -> None:
     """Write rows of a metrics.jsonl; with `nan`, every hundredth loss is a NaN literal."""
     chance = random.Random(0)
@@ -306,6 +354,20 @@ def console_figures(folder: Path, scale: float, repeat: int) -> Iterator[dict[st
                        at_most=10, unit="clock", megabytes=path.stat().st_size / 1e6)  # fmt: skip
 
 
+def dense_figures(folder: Path, scale: float, repeat: int) -> Iterator[dict[str, Any]]:
+    """Measure logs that hold little else than what has to be read."""
+    for name, line in DENSE.items():
+        path = folder / "stdout.log"
+        write_dense(path, int(scale * 500e6), line)
+        reader, floor = alternate(
+            repeat,
+            partial(run_task, "read_whole", path),
+            partial(run_command, 'grep -c loss "$1" || true', path),
+        )
+        yield compared(f"dense console, {name}, against grep -c", reader, floor,
+                       at_most=10, unit="clock", megabytes=path.stat().st_size / 1e6)  # fmt: skip
+
+
 def metrics_figures(folder: Path, scale: float, repeat: int) -> Iterator[dict[str, Any]]:
     clean, with_nan = folder / "clean" / "metrics.jsonl", folder / "nan" / "metrics.jsonl"
     for path in (clean, with_nan):
@@ -350,6 +412,7 @@ def tensor_figures(folder: Path, scale: float, repeat: int) -> Iterator[dict[str
 
 FIGURES = {
     "console": console_figures,
+    "dense": dense_figures,
     "metrics": metrics_figures,
     "gguf": gguf_figures,
     "tensors": tensor_figures,

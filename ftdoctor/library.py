@@ -46,18 +46,37 @@ TRAINERS = {
 
 @dataclass
 class _Document:
-    """One YAML document: plain data, the place of every key, and the problems found so far."""
+    """One YAML document: its nodes, plain data of them, and the problems found so far."""
 
     file: str
-    data: Any
-    marks: dict[tuple[str | int, ...], tuple[int, int]]
+    node: Any
+    data: Any = None
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def line(self) -> int:
+        """The line where it begins."""
+        return int(self.node.start_mark.line) + 1
+
     def problem(self, path: tuple[str | int, ...], message: str) -> None:
-        while path and path not in self.marks:
-            path = path[:-1]
-        line, column = self.marks.get(path, (1, 1))
-        self.problems.append(f"{self.file}:{line}:{column}: {message}")
+        mark = _place(self.node, path)
+        self.problems.append(f"{self.file}:{mark.line + 1}:{mark.column + 1}: {message}")
+
+
+def _place(node: Any, path: tuple[str | int, ...]) -> Any:
+    """Return the mark of what lies at a path below a node: of a key, the last that is so called."""
+    mark = node.start_mark
+    for part in path:
+        if type(node).__name__ == "SequenceNode" and isinstance(part, int):
+            inside = [(n, n.start_mark) for n in node.value[part : part + 1]]
+        elif type(node).__name__ == "MappingNode":
+            inside = [(value, key.start_mark) for key, value in node.value if key.value == part]
+        else:
+            inside = []
+        if not inside:
+            break
+        node, mark = inside[-1]
+    return mark
 
 
 def load(extra: Sequence[Path] = (), *, check_calls: bool = False) -> Library:
@@ -103,7 +122,7 @@ def _documents(text: str, file: str, problems: list[str]) -> Iterator[_Document]
         for node in yaml.compose_all(text, Loader=_loader()):
             if node is None:
                 continue
-            document = _Document(file, None, {})
+            document = _Document(file, node)
             document.data = _construct(node, (), document)
             if isinstance(document.data, dict):
                 yield document
@@ -126,8 +145,7 @@ def _loader() -> Any:
 
 
 def _construct(node: Any, path: tuple[str | int, ...], document: _Document) -> Any:
-    """Build plain data from a YAML node by the YAML 1.2 core schema, recording places."""
-    document.marks[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
+    """Build plain data from a YAML node by the YAML 1.2 core schema."""
     kind = type(node).__name__
     if kind == "ScalarNode":
         return _scalar(node.value) if not node.style else node.value
@@ -138,10 +156,8 @@ def _construct(node: Any, path: tuple[str | int, ...], document: _Document) -> A
         key = str(key_node.value)
         inner = (*path, key)
         if key in data:
-            document.marks[inner] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
             document.problem(inner, f"the key `{key}` stands here twice")
         data[key] = _construct(value_node, inner, document)
-        document.marks[inner] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
     return data
 
 
@@ -227,7 +243,7 @@ def _symptom(document: _Document) -> Symptom:
         false_positives=_get(document, "false_positives", str, ""),
         examples=tuple(_get(document, "examples", list, [])),
         file=document.file,
-        line=document.marks[()][0],
+        line=document.line,
     )
 
 
@@ -290,7 +306,7 @@ def _cause(document: _Document) -> Cause:
         rows=tuple(_get(document, "rows", list, [])),
         examples=tuple(_get(document, "examples", list, [])),
         file=document.file,
-        line=document.marks[()][0],
+        line=document.line,
     )
 
 

@@ -327,6 +327,7 @@ FETCHED_WHOLE = 4 << 20  # bytes; smaller files are fetched once and kept, of ot
 FETCHED_KEPT = 32
 BLOCK = 1 << 20  # bytes asked for at once; S3's own default of 50 MB is for reading on
 CONNECT_SECONDS, ANSWER_SECONDS = 15, 60
+GCS_SECONDS = 6  # until the first answer: gcsfs asks again for half a minute, whatever is wrong
 _IN_EXTRA = frozenset({"http", "https", "s3", "s3a", "gs", "gcs", "hf"})
 _TALKATIVE = ("fsspec", "s3fs", "gcsfs", "huggingface_hub", "asyncio", "botocore", "google")
 # What the errors of the protocols' packages mean, by the name of their class.
@@ -365,7 +366,7 @@ def _remote(text: str, place: str) -> list[Source]:
     except Exception as error:  # some packages ask the place already here
         raise _unlisted(place, error) from error
     try:
-        found = list(_remote_files(system, str(root)))
+        found = list(_remote_files(system, str(root), protocol))
     except UnreadableRunError:
         raise
     except Exception as error:  # each protocol has its own errors: network, rights, names
@@ -391,8 +392,24 @@ def _options(protocol: str) -> dict[str, Any]:
         limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": ANSWER_SECONDS}
         return {"config_kwargs": {**limits, "retries": {"max_attempts": 1}}}
     if protocol in ("gs", "gcs"):
-        return {"requests_timeout": ANSWER_SECONDS}
+        return {"requests_timeout": ANSWER_SECONDS, "token": _gcs_token()}
     return {}
+
+
+def _gcs_token() -> str:
+    """Return which credentials gcsfs is to use: those set up, or those of a cloud machine, or none.
+
+    Left to itself it waits a quarter of a minute for a cloud machine's where there are none.
+    """
+    try:
+        import google.auth
+    except ImportError:
+        return "anon"  # gcsfs, which needs it, is missing too, and that is told
+    try:
+        google.auth.default()
+    except google.auth.exceptions.GoogleAuthError:
+        return "anon"
+    return "google_default"
 
 
 def _hint(error: Exception) -> str:
@@ -406,8 +423,9 @@ def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def _remote_files(system: Any, root: str) -> Iterator[Source]:
-    info = system.info(root)
+def _remote_files(system: Any, root: str, protocol: str) -> Iterator[Source]:
+    limit = {"timeout": GCS_SECONDS} if protocol in ("gs", "gcs") else {}
+    info = system.info(root, **limit)
     # A web server answers for a folder with a page that lists it.
     page = str(info.get("url", "")).endswith("/") and "html" in str(info.get("mimetype"))
     if info.get("type") == "file" and not page:

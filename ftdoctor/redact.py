@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 KEEP_ADDRESSES = frozenset({"127.0.0.1", "0.0.0.0", "255.255.255.255"})
@@ -237,6 +237,13 @@ def _possible() -> Any:
     return re2.compile(_POSSIBLE.encode())
 
 
+@lru_cache(maxsize=1 << 12)
+def _told_by_name(name: str) -> tuple[str, ...]:
+    """Return the kinds of what a value may be by its name alone."""
+    secret = ("password",) if SECRET_NAME.search(name) else ()
+    return (*secret, *(kind for kind, pattern in NAMED if pattern.search(name)))
+
+
 class Redactor:
     """Cleans text and keeps count, by kind, of what it removed."""
 
@@ -301,11 +308,8 @@ class Redactor:
     def clean_value(self, value: Any, name: str = "", depth: int = 20) -> Any:
         """Clean every text inside nested lists and mappings; `name` is the value's own."""
         if isinstance(value, str):
-            if len(value) >= 6 and SECRET_NAME.search(name):
-                self.counts["password"] += 1
-                return "[password]"
-            for kind, pattern in NAMED:
-                if pattern.search(name) and value.lower() not in KEEP_HOSTS:
+            for kind in _told_by_name(name):
+                if len(value) >= 6 if kind == "password" else value.lower() not in KEEP_HOSTS:
                     self.counts[kind] += 1
                     return f"[{kind}]"
             return self.clean(value)

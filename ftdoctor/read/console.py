@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from statistics import median
 
 from ftdoctor.model import ArtifactState, Fact, Where
@@ -47,13 +47,17 @@ _EPOCH_HEADER = re.compile(r"^\s*(?:=+|-+|\*+)?\s*Epoch:?\s+(\d+)\s*(?:/|of)\s*(
 
 @dataclass(slots=True)
 class _Printed:
-    """A metric row with what is known of its place when it was printed."""
+    """A metric row with what is known of its place when it was printed.
+
+    `passed` rows of its form before it were left out.
+    """
 
     row: Row
     line: int
     text: str
     rank: int | None
     session: int
+    passed: int = 0
     bar: tuple[int, int] | None = None
     step: int | None = None
 
@@ -76,11 +80,11 @@ def read_console(source: Source) -> Reading:
     middle = source.size > logtext.WHOLE
     log = _Log(source.path, sampled=middle, short=source.size <= excerpt.MOST_BYTES)
     previous = b""
-    for number, raw in logtext.raw_fragments(source):
+    for number, raw, passed in logtext.raw_fragments(source):
         if raw == previous and log.repeat():
             continue
         previous = raw
-        log.feed(logtext.clean(raw, number))
+        log.feed(logtext.clean(raw, number, passed))
     reading = log.reading("; the middle searched for rows and trouble only" if middle else "")
     return _with_zeros(reading, source)
 
@@ -208,7 +212,9 @@ class _Log:
             return False
         if row.epoch is None and row.step is not None and self._epoch is not None:
             row = replace(row, epoch=self._epoch, within_epoch=row.planned is not None)
-        printed = _Printed(row, fragment.line, fragment.text, fragment.rank, self._session)
+        printed = _Printed(
+            row, fragment.line, fragment.text, fragment.rank, self._session, fragment.passed
+        )
         if row.loose:
             self._loose.setdefault(tuple(row.values), []).append(printed)
             return True
@@ -370,7 +376,13 @@ def _place_rows(
             printed.row.epoch,
             logtext.time_of(printed.text),
             printed.row.split,
+            printed.passed,
         )
+
+
+def _counts(rows: Iterable[_Printed]) -> list[int]:
+    """Return for every row how many there are up to it, with those that were left out."""
+    return list(accumulate(1 + printed.passed for printed in rows))
 
 
 def _place_sampled(rows: Iterable[_Printed]) -> None:
@@ -428,7 +440,7 @@ def _place_by_bar(rows: list[_Printed], per_epoch: float | None) -> None:
             printed.step = printed.bar[0] if printed.bar else None
         return
     interval = _interval(train, per_epoch)
-    for count, printed in enumerate(train, start=1):
+    for count, printed in zip(_counts(train), train, strict=True):
         printed.step = count * interval if interval else _by_epoch(printed, per_epoch)
     for printed in open_rows:
         if printed.evaluates:
@@ -446,14 +458,17 @@ def _by_epoch(printed: _Printed, per_epoch: float | None) -> int | None:
 
 def _interval(train: list[_Printed], per_epoch: float | None) -> int | None:
     """Return the steps between rows if they are regular: by their epochs, or by lagging bars."""
+    counts = _counts(train)
     guesses = [guess for p in train if (guess := _by_epoch(p, per_epoch)) is not None]
     if guesses and len(guesses) == len(train):
-        interval = max(1, round(guesses[-1] / len(guesses)))
+        interval = max(1, round(guesses[-1] / counts[-1]))
         # Printed epochs have two decimals (4.x), and the pace is a fraction: allow 2 % and 2 steps.
         slack = 2 + 0.005 * (per_epoch or 0)
-        near = (abs(n * interval - g) <= slack + 0.02 * g for n, g in enumerate(guesses, start=1))
+        pairs = zip(counts, guesses, strict=True)
+        near = (abs(n * interval - g) <= slack + 0.02 * g for n, g in pairs)
         return interval if all(near) else None
-    bounds = [p.bar[0] / n for n, p in enumerate(train, start=1) if p.bar and p.bar[0] > 0]
+    placed = zip(counts, train, strict=True)
+    bounds = [p.bar[0] / n for n, p in placed if p.bar and p.bar[0] > 0]
     return int(min(bounds)) or None if len(bounds) == len(train) and bounds else None
 
 
@@ -465,7 +480,8 @@ def _place_by_order(rows: list[_Printed]) -> None:
         if printed.step is None and (printed.row.loose or whole_epoch):
             families.setdefault(tuple(sorted(printed.row.values)), []).append(printed)
     placed = [printed for printed in rows if printed.step is not None]
-    counted = [family for family in families.values() if len(family) > len(placed)]
+    known = _counts(placed)[-1] if placed else 0
+    counted = [family for family in families.values() if _counts(family)[-1] > known]
     if not placed and sum(map(len, counted)) != len(rows):
         return
     anchors = [(printed.line, printed.step or 0) for printed in placed]
@@ -483,11 +499,12 @@ def _count(family: list[_Printed], anchors: list[tuple[int, int]]) -> None:
 
     DeepSpeed prints its step every ten rows: after a gap in the log the count goes on from there.
     """
-    lines = [printed.line for printed in family]
+    lines, counts = [printed.line for printed in family], [0, *_counts(family)]
     paces = [
         (step - before) / rows
         for (start, before), (end, step) in pairwise(anchors)
-        if (rows := bisect_right(lines, end) - bisect_right(lines, start)) and step > before
+        if (rows := counts[bisect_right(lines, end)] - counts[bisect_right(lines, start)])
+        and step > before
     ]
     pace = max(1, round(median(paces))) if paces else 1
     # Fewer steps than rows: accumulation, where a row is no step.
@@ -498,7 +515,7 @@ def _count(family: list[_Printed], anchors: list[tuple[int, int]]) -> None:
             _, known = waiting.popleft()
             # A step printed just before or after its row is no disagreement.
             step = known if abs(known - step) > 2 * pace else step
-        step += pace
+        step += pace * (1 + printed.passed)
         printed.step = step
 
 

@@ -182,7 +182,7 @@ def infer_steps(rows: Sequence[MetricRow], pace: Pace) -> list[int]:
     for row in rows:
         # A row that repeats a name begins a new step; one with new names belongs to the last.
         if not count or seen & row.values.keys():
-            count += 1
+            count += 1 + row.passed
             seen = set()
         seen |= row.values.keys()
         steps.append(count * interval)

@@ -524,7 +524,8 @@ def rows_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
         "List": pl.List(pl.String), "Strings": pl.List(pl.String), "Ids": pl.List(pl.Int64),
     }  # fmt: skip
     schema = {name: types.get(kind) or getattr(pl, kind) for name, kind in SCHEMA.items()}
-    return pl.DataFrame(rows, schema=schema, orient="row")
+    columns = {name: [row[name] for row in rows] for name in schema}  # a third of the time of rows
+    return pl.DataFrame(columns, schema=schema)
 
 
 def _chosen(records: Sequence[Record]) -> set[int]:

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import calendar
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import lru_cache
 
-from ftdoctor.read import thin
-from ftdoctor.read.marks import candidate_pattern
+from ftdoctor.read.sieve import Sieve
 from ftdoctor.read.source import Source, encoding_of
 
-BLOCK = 4 << 20
+BLOCK = 1 << 20  # bytes: what is made of them stays in the cache
 # A log up to WHOLE bytes is read line by line. Of a longer one that is done with EDGE bytes at each
-# end; between them only lines that may matter are looked at (see `candidates`).
+# end; between them only lines that may matter are looked at (see `Sieve`).
 WHOLE = 16 << 20
-EDGE = 2 << 20
-# Lines between the edges that differ in numbers only: as many are looked at (judgement). Rows of
-# metrics are not counted among them.
-SAME_SHAPE = 1_000
-SHAPES = 100_000  # shapes that are told apart
+EDGE = 1 << 20
 FRAGMENT_LIMIT = 16_384  # bytes kept of one fragment; longer ones are data dumps (judgement)
-BAR_WITHIN = 1_000  # bytes around a row in which the bar that it belongs to is looked for
-# Lines after the header of a traceback that are read whole between the edges.
-TRACEBACK_WINDOW = 200
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|[\x00\x08]")
 _PREFIX = re.compile(
@@ -53,17 +44,6 @@ _BAR = re.compile(
     r"|\s+(?P<count2>\d+/\d+)\s*\[(?P<meter2>[^\]]*)\])"
 )
 _COUNTS = b" 0123456789"
-_NUMBERS = b"0123456789"
-# It begins with plain letters, which are searched several times as fast as a word's border.
-_LOSS = re.compile(
-    rb"loss(?:(?<![A-Za-z0-9_]loss)|(?<=train_loss)|(?<=training_loss))(?:_step)?"
-    rb"['\"]?\s*[:=]\s*['\"]?"
-    rb"([-+]?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|nan|inf))\b[^\r\n]*"
-)
-_STEP = re.compile(rb"(?i)step|iter")
-_ROW_WORD = re.compile(rb"(?i)loss|nll|reward|acc|perplexity|norm|train_runtime|step=|%\|")
-_QUOTES = b"'\""
-_TROUBLED = re.compile(rb"(?i)warn|error|fatal|critical")
 _COUNT = re.compile(r"^(?:[\w ().-]{0,60}: )?\d+(?:it|\s?examples|\s?tokens) \[[^\]]*\]")
 # pip, huggingface_hub, rich: bars that carry no count of steps.
 _OTHER_BAR = re.compile(r"━{4,}|█{4,}[^|]*\||[▏▎▍▌▋▊▉█]{3,}\s|^\s*\d{1,3}%\s*\d+[kMG]?\s")
@@ -71,12 +51,16 @@ _OTHER_BAR = re.compile(r"━{4,}|█{4,}[^|]*\||[▏▎▍▌▋▊▉█]{3,}\
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """Text between line ends; `line` counts LF from 1; `stream` tells processes apart."""
+    """Text between line ends; `line` counts LF from 1; `stream` tells processes apart.
+
+    `passed` fragments of its form before it were left out.
+    """
 
     text: str
     line: int
     rank: int | None = None
     stream: str = ""
+    passed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,36 +80,44 @@ class Bar:
         return parts[-1] if len(parts) > 2 else ""
 
 
-def raw_fragments(source: Source) -> Iterator[tuple[int, bytes]]:
-    """Yield (line number, bytes) of every fragment, or of a long file those that may matter."""
+def raw_fragments(source: Source) -> Iterator[tuple[int, bytes, int]]:
+    """Yield line number and bytes of every fragment, or of a long file of those that may matter.
+
+    The third value tells how many rows of the same form before this one are left out.
+    """
     with source.open() as stream:
         start = stream.read(4)
     if encoding_of(start) == "utf-16":
         for number, text in source.lines():
             for part in text.split("\r"):
-                yield number, part.encode()
+                yield number, part.encode(), 0
         return
     line = 1
-    shapes: Counter[bytes] = Counter()
+    whole, sieve = source.size <= WHOLE, Sieve(source.size)
     for offset, block in _blocks(source):
-        near_end = offset + len(block) > source.size - EDGE
-        if source.size <= WHOLE:
-            yield from _split(block, line)
-        elif offset < EDGE or near_end:
-            yield from _split(_without_rows(block, len(block) / source.size), line)
+        if whole:
+            for number, piece in _split(block, line):
+                yield number, piece, 0
+        elif not offset or offset + len(block) > source.size - EDGE:
+            left, passed = sieve.without_rows(block, line)
+            for number, piece in _split(left, line):
+                yield number, piece, passed.get((number, piece), 0)
         else:
-            yield from candidates(block, line, len(block) / source.size, shapes)
+            yield from sieve.candidates(block, line)
         line += block.count(b"\n")
 
 
 def _blocks(source: Source) -> Iterator[tuple[int, bytes]]:
-    """Yield (offset, bytes) of pieces that end at a line end, or at a CR if no LF is in reach."""
+    """Yield (offset, bytes) of pieces that end at a line end, or at a CR if no LF is in reach.
+
+    The edges of a long file are pieces of their own.
+    """
     with source.open() as stream:
         rest, offset = b"", 0
-        while read := stream.read(BLOCK):
+        while read := stream.read(_reach(offset + len(rest), source.size)):
             data = rest + read
             cut = data.rfind(b"\n") + 1
-            if not cut and len(data) > 2 * BLOCK:
+            if not cut and len(data) >= (2 * BLOCK if source.size <= WHOLE else EDGE):
                 cut = (data.rfind(b"\r") + 1) or len(data)
             if cut:
                 yield offset, data[:cut]
@@ -133,6 +125,13 @@ def _blocks(source: Source) -> Iterator[tuple[int, bytes]]:
             rest = data[cut:]
         if rest:
             yield offset, rest
+
+
+def _reach(at: int, size: int) -> int:
+    """Return how much to read at a place of a file."""
+    if size <= WHOLE or at >= size - EDGE:
+        return BLOCK
+    return EDGE if at < EDGE else min(BLOCK, size - EDGE - at)
 
 
 def _split(block: bytes, line: int) -> Iterator[tuple[int, bytes]]:
@@ -152,134 +151,24 @@ def _split(block: bytes, line: int) -> Iterator[tuple[int, bytes]]:
 
 def _form_of_bar(part: bytes) -> bytes:
     """Return what the redraws of one progress bar share, b"" for all else and bars with metrics."""
-    end = part.find(b"%|")
-    if end < 0 or b"=" in part or b"oss" in part or part.find(b".", 0, end) >= 0:
+    head = _head_of_bar(part.translate(None, _COUNTS))
+    if not head:
         return b""
+    end = part.find(b"%|")
     stop = part.find(b" [", end)
     total = part.rfind(b"/", end, stop)
-    return part[:end].translate(None, _COUNTS) + part[total if total >= 0 else stop - 1 : stop]
+    return head + part[total if total >= 0 else stop - 1 : stop]
 
 
-def candidates(
-    block: bytes, line: int, share: float = 0.0, shapes: Counter[bytes] | None = None
-) -> Iterator[tuple[int, bytes]]:
-    """Yield the fragments of a block that may hold a metric row or trouble, with the bars around.
-
-    One DFA pass (RE2) over the block: the cost is that of reading, not of the number of lines. Of
-    a block that is `share` of a log, as many rows of losses are kept as `thin.keep` says; `shapes`
-    counts the messages of the blocks before.
-    """
-    shapes = Counter() if shapes is None else shapes
-    if share:
-        block = _without_rows(block, share)
-    cursor = _Cursor(block, line)
-    # A row at the end of the block before is followed by its bar here.
-    yield from cursor.bar_after()
-    for found in candidate_pattern().finditer(block):
-        at = found.start()
-        if at < cursor.done:
-            continue
-        start, end = cursor.around(at)
-        if _enough(block[start:end], shapes):
-            cursor.done = end
-            continue
-        yield from cursor.bar_before(start)
-        if b"Traceback (most" in block[start:end]:
-            end = _after_lines(block, end, TRACEBACK_WINDOW)
-            yield from _split(block[start:end], cursor.line_at(start))
-        else:
-            yield cursor.line_at(start), block[start:end]
-        cursor.done = end
-        yield from cursor.bar_after()
+@lru_cache(maxsize=1 << 10)
+def _head_of_bar(shape: bytes) -> bytes:
+    """Return what stands before the bar in a fragment without digits and blanks, b"" for no bar."""
+    head, bar, _ = shape.partition(b"%|")
+    metrics = b"=" in shape or b"oss" in shape or b"." in head
+    return b"" if metrics or not bar else head + bar
 
 
-def _enough(fragment: bytes, shapes: Counter[bytes]) -> bool:
-    """Say whether enough messages of that shape were looked at; count this one."""
-    if _ROW_WORD.search(fragment) or b"Traceback" in fragment:
-        return False
-    shape = fragment.translate(None, _NUMBERS)
-    if shape not in shapes and len(shapes) >= SHAPES:
-        return False
-    shapes[shape] += 1
-    return shapes[shape] > SAME_SHAPE
-
-
-def _without_rows(block: bytes, share: float) -> bytes:
-    """Return a block without the rows of losses that need not be read; its lines stay."""
-    import numpy as np
-
-    found = list(_LOSS.finditer(block))
-    if len(found) <= thin.ROWS * share or not _tell_steps(block, found[0]):
-        return block
-    column = np.array([match[1] for match in found]).astype(np.float64)
-    kept = thin.keep([column], None, len(found), share=share).tolist()
-    parts, done = [], 0
-    # Between two kept rows all are passed over, unless their lines begin as messages.
-    for before, after in pairwise([-1, *kept, len(found)]):
-        for match in found[before + 1 : after]:
-            at = match.start()
-            if block[at - 1] in _QUOTES or not _TROUBLED.search(block, max(0, at - 80), at):
-                parts.append(block[done:at])
-                done = match.end()
-    return b"".join([*parts, block[done:]])
-
-
-def _tell_steps(block: bytes, row: re.Match[bytes]) -> bool:
-    """Say whether rows tell their step, or bars do: else it comes of counting all rows."""
-    line = block[max(0, row.start() - 80) : row.end()]
-    return b"%|" in block or bool(_STEP.search(line))
-
-
-class _Cursor:
-    """Finds the ends of fragments in a block and counts its lines, each byte once."""
-
-    def __init__(self, block: bytes, line: int) -> None:
-        self.done = 0
-        self._block, self._line = block, line
-        self._counted = 0
-        self._next_lf = -1
-
-    def line_at(self, at: int) -> int:
-        """Return the line number at an offset; offsets must not fall."""
-        self._line += self._block.count(b"\n", self._counted, at)
-        self._counted = max(at, self._counted)
-        return self._line
-
-    def around(self, at: int) -> tuple[int, int]:
-        """Return start and end of the fragment at an offset beyond `done`."""
-        block = self._block
-        start = max(block.rfind(b"\n", self.done, at), block.rfind(b"\r", self.done, at)) + 1
-        if self._next_lf < at:
-            found = block.find(b"\n", at)
-            self._next_lf = found if found >= 0 else len(block)
-        end = block.find(b"\r", at, self._next_lf)
-        return max(start, self.done), end if end >= 0 else self._next_lf
-
-    def bar_before(self, start: int) -> Iterator[tuple[int, bytes]]:
-        """Yield the progress bar nearest before an offset."""
-        yield from self._bar(self._block.rfind(b"%|", max(self.done, start - BAR_WITHIN), start))
-
-    def bar_after(self) -> Iterator[tuple[int, bytes]]:
-        """Yield the progress bar nearest after what was yielded."""
-        yield from self._bar(self._block.find(b"%|", self.done, self.done + BAR_WITHIN))
-
-    def _bar(self, at: int) -> Iterator[tuple[int, bytes]]:
-        if at >= 0:
-            start, end = self.around(at)
-            yield self.line_at(start), self._block[start:end]
-            self.done = end
-
-
-def _after_lines(block: bytes, at: int, count: int) -> int:
-    for _ in range(count):
-        end = block.find(b"\n", at + 1)
-        if end < 0:
-            return len(block)
-        at = end
-    return at
-
-
-def clean(raw: bytes, line: int) -> Fragment:
+def clean(raw: bytes, line: int, passed: int = 0) -> Fragment:
     """Decode a fragment, drop colours, and take the prefix that names its process."""
     text = raw[:FRAGMENT_LIMIT].decode("utf-8", errors="replace")
     if line == 1:
@@ -289,13 +178,13 @@ def clean(raw: bytes, line: int) -> Fragment:
     text = text.rstrip()
     prefix = _PREFIX.match(text)
     if not prefix:
-        return Fragment(text, line)
+        return Fragment(text, line, passed=passed)
     rank = next((prefix[n] for n in ("rank", "tee", "mpi", "srun") if prefix[n]), None)
     rest = text[prefix.end() :]
     inner = _PREFIX.match(rest) if rank is None else None
     if inner and inner["rank"]:
-        return Fragment(rest[inner.end() :], line, int(inner["rank"]), prefix.group())
-    return Fragment(rest, line, int(rank) if rank else None, prefix.group().strip())
+        return Fragment(rest[inner.end() :], line, int(inner["rank"]), prefix.group(), passed)
+    return Fragment(rest, line, int(rank) if rank else None, prefix.group().strip(), passed)
 
 
 def take_bars(text: str) -> tuple[str, list[Bar]]:

@@ -41,10 +41,7 @@ STATEMENT = (
     "(?i)trainable|unsloth|transformers:|torch:|bfloat16|gpu|world.?size|device|iters:|batches x"
     "|return code|exitcode"
 )
-CANDIDATE = (
-    "(?i)(?:loss|nll|reward|accuracy|perplexity|\\bacc\\b|grad.norm|train_runtime|step=\\d"
-    f"|{TROUBLE})"
-)
+ROW_WITHIN = "loss|nll|reward|accuracy|perplexity|\\bacc\\b|grad.norm|train_runtime|step=\\d"
 # Kinds of events, the first that matches counts.
 EVENTS: tuple[tuple[str, str], ...] = (
     (
@@ -134,5 +131,16 @@ def event_kind(marks: frozenset[str]) -> str | None:
 
 @cache
 def candidate_pattern() -> re2._Regexp[bytes]:
-    """Return the RE2 pattern that finds in a block what may be a row or trouble."""
-    return re2.compile(CANDIDATE.encode())
+    """Return the RE2 pattern that finds in a block what may be a row or trouble.
+
+    A match ends with its line, so that none has two.
+    """
+    return re2.compile(f"(?i)(?:{ROW_WITHIN}|{TROUBLE})[^\\n]*".encode())
+
+
+@cache
+def outstanding_pattern() -> re2._Regexp[bytes]:
+    """Return the same of what may be a row or tells of an event other than a warning."""
+    told = [f"(?:{pattern})" for kind, pattern in EVENTS if kind != "warning"]
+    wanted = "|".join([f"(?i:{ROW_WITHIN})", "Traceback", *told])
+    return re2.compile(f"(?m)(?:{wanted})[^\\n]*".encode())

@@ -14,7 +14,8 @@ class MetricRow:
     """All metrics of one logged row, names as the trainer wrote them.
 
     `values` may hold non-finite floats. `split` "" means: decide by the name (`eval_loss`).
-    `step` None means: unknown, to be inferred from `epoch` or order.
+    `step` None means: unknown, to be inferred from `epoch` or order; `passed` rows like it came
+    before it that are not here, as a long log is not taken whole.
     """
 
     values: Mapping[str, float]
@@ -23,6 +24,7 @@ class MetricRow:
     epoch: float | None = None
     time: float | None = None
     split: str = ""
+    passed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

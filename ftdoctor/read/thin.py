@@ -148,23 +148,29 @@ def _columns(block: bytes, count: int) -> tuple[list[Column], Column | None] | N
     names = _names(block)
     if not names:
         return None
+    plain = block
     for word, number in _STAND_INS:
-        if word in block:
-            block = block.replace(word, number)
+        if word in plain:
+            plain = plain.replace(word, number)
     try:
-        frame = pl.read_ndjson(BytesIO(block), schema=dict.fromkeys(names, pl.Float64))
+        frame = pl.read_ndjson(BytesIO(plain), schema=dict.fromkeys(names, pl.Float64))
     except pl.exceptions.PolarsError:
         return None
     if frame.height != count:
         return None
-    import numpy as np
-
     found = {}
     for name in names:
         column = frame[name].to_numpy()  # missing values become NaN
-        found[name] = np.where(np.abs(column) == _STAND_IN, np.nan, column)
+        found[name] = column if plain is block else _true(column)
     steps = next((found.pop(name) for name in names if _STEP.search(name)), None)
     return list(found.values()), steps
+
+
+def _true(column: Column) -> Column:
+    """Return a column with NaN where a number stands for what JSON lacks."""
+    import numpy as np
+
+    return np.where(np.abs(column) == _STAND_IN, np.nan, column)
 
 
 def _names(block: bytes) -> list[str]:

@@ -392,6 +392,9 @@ def _own_matplotlib() -> Any:
     foreign = os.path.lexists("matplotlibrc")
     with contextlib.chdir(os.sep) if foreign else contextlib.nullcontext():
         import matplotlib
+        import matplotlib.artist
+    # Every class of artists documents its properties when it is made: a third of the import.
+    matplotlib.artist.kwdoc = lambda artist: ""  # noqa: ARG005
 
     return matplotlib
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ftdoctor.model import ArtifactState
-from ftdoctor.read import console, logtext
+from ftdoctor.read import console, logtext, sieve
 from ftdoctor.read.console import read_console
 from ftdoctor.read.reading import Reading
 from ftdoctor.read.source import local_source, memory_source
@@ -336,7 +336,7 @@ def test_repeated_messages_and_bars_of_a_long_log_are_thinned(
     monkeypatch.setattr(logtext, "WHOLE", 1000)
     monkeypatch.setattr(logtext, "EDGE", 500)
     monkeypatch.setattr(logtext, "BLOCK", 4000)
-    monkeypatch.setattr(logtext, "SAME_SHAPE", 3)
+    monkeypatch.setattr(sieve, "SAME_SHAPE", 3)
     warnings = "".join(f"x.py:{n}: UserWarning: nothing requires grad\n" for n in range(500))
     text = "begin\n" * 600 + warnings + "ValueError: once\n" + warnings + "end\n" * 900
     kept = texts(read(text))
