@@ -203,8 +203,13 @@ def task_lags(run: Run, *, falls_by: float, minimum: int = 3, gain: float = 0.01
 
 
 @detector("evaluation.flat")
-def flat(run: Run, *, share: float = 0.01, minimum: int = 3) -> Observation:
-    """Find an evaluation loss that never falls by more than `share` below its first value."""
+def flat(
+    run: Run, *, share: float = 0.01, level: bool = False, minimum: int = 3
+) -> Observation:
+    """Find an evaluation loss that never falls by more than `share` below its first value.
+
+    `level`: nor rises by more than that above it.
+    """
     found = _enough(run, minimum)
     if isinstance(found, Observation):
         return found
@@ -213,6 +218,9 @@ def flat(run: Run, *, share: float = 0.01, minimum: int = 3) -> Observation:
     text = f"{main.label} starts at {number(first)}, lowest {number(lowest)}"
     if first <= 0 or (first - lowest) / first >= share:
         return absent(text)
+    highest = float(main.values.max())
+    if level and (highest - first) / first >= share:
+        return absent(f"{text}, highest {number(highest)}")
     return present(text, main.fact(0), curves=(main.curve,))
 
 

@@ -124,7 +124,10 @@ def _chance(hits: int, rows: int, share: float) -> float:
 
 @detector("generations.constant")
 def constant(run: Run, *, above: float, reference_below: float) -> Observation:
-    """Find that one answer makes up nearly all outputs while the references vary."""
+    """Find that one answer makes up nearly all outputs while the references vary.
+
+    References of which nearly all are one label cannot tell a constant answer from a right one.
+    """
     import polars as pl
 
     rows = _outputs(run)
@@ -145,7 +148,36 @@ def constant(run: Run, *, above: float, reference_below: float) -> Observation:
     said = f"{text}; the commonest reference has {most:.0%}"
     if most < reference_below:
         return present(said, *facts_of(hits, "generation", "response"))
-    return absent(said)
+    return unobservable(said, "predictions on rows of all labels alike")
+
+
+@detector("generations.minority_missed")
+def minority_missed(run: Run, *, at_most: float = 0.1, fewest: int = 3) -> Observation:
+    """Find labels that are rare among the references and are hardly ever predicted where due.
+
+    Judged if the references are labels of which one has more than half; `fewest` rows of the others
+    are needed.
+    """
+    import polars as pl
+
+    rows = _outputs(run).filter(pl.col("reference").is_not_null())
+    if rows.height < ENOUGH:
+        return _few(rows)
+    gold = rows["reference"].str.strip_chars().str.to_lowercase()
+    named = rows["response"].str.strip_chars().str.to_lowercase()
+    counts = gold.value_counts(sort=True)
+    most, share = str(counts.row(0)[0]), int(counts.row(0)[1]) / rows.height
+    if counts.height < 2 or counts.height > rows.height // 4 or share < 0.5:
+        return unobservable("The references are no labels of which one dominates", "predictions")
+    rare = gold != most
+    if int(rare.sum()) < fewest:
+        return unobservable("The references hold too few rare labels", "more predictions")
+    total, hit = int(rare.sum()), int((rare & (gold == named)).sum())
+    text = f"{hit} of {total} rows of the rare labels are predicted so ({most!r} has {share:.0%})"
+    missed = rows.filter(rare & (gold != named))
+    if hit <= at_most * total:
+        return present(text, *facts_of(missed, "generation", "response"))
+    return absent(text)
 
 
 @detector("generations.echo")

@@ -18,6 +18,7 @@ from ftdoctor.detect.points import (
     points,
     rows_needed,
     setting_number,
+    too_few,
 )
 from ftdoctor.model import Observation, Run, Span, State
 from ftdoctor.render.text import plural
@@ -107,12 +108,17 @@ def reward_stalls(
 
 @detector("rl.reward_at_floor")
 def reward_at_floor(run: Run, *, share: float = 0.8, minimum: int = 20) -> Observation:
-    """Find a reward exactly at its lowest value on `share` of the rows, in the last half too."""
+    """Find a reward exactly at its lowest value on `share` of the rows, in the last half too.
+
+    A third of `minimum` rows is enough if the reward is the same on all of them.
+    """
     import numpy as np
 
-    found = rewards(run, minimum)
+    found = rewards(run, minimum // 3)
     if isinstance(found, Observation):
         return found
+    if len(found) < minimum and float(np.ptp(found.values)) > 0:
+        return too_few(found, minimum)
     floor = float(found.values.min())
     held = np.abs(found.values - floor) <= 1e-9
     late = stats.part(held.astype(float), "last-half")

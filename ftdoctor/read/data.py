@@ -34,7 +34,8 @@ _ROW_KEYS = frozenset(
 _PROMPT_KEYS = frozenset(["prompt", "instruction", "question", "query", "problem"])
 _GENERATED_KEYS = frozenset(
     "prediction predictions predict predicted generated generated_text generation generations "  # noqa: SIM905
-    "model_output model_response output_text finish_reason completion_text".split()
+    "model_output model_response output_text finish_reason completion_text "
+    "predicted_label pred_label y_pred".split()
 )
 _GENERATION_NAME = re.compile(
     r"(?:^|[_.-])(?:predict|generations|completions|(?:model_|eval_|test_)?outputs|responses|inference)"

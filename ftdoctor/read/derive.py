@@ -47,7 +47,9 @@ _SPLITS = (
     ("train", r"train|training|sft|finetune|fine_?tuning"),
 )
 _SPLIT_PATTERNS = [(s, re.compile(rf"(?:^|[^a-z]){p}(?:[^a-z]|$)")) for s, p in _SPLITS]
+_CLASS_KEYS = ("prediction", "predicted", "pred", "predicted_label", "pred_label", "y_pred")
 _OUTPUT_KEYS = (
+    "pred", "predicted_label", "pred_label", "y_pred",
     "generated_text", "generated", "generation", "prediction", "predict", "predicted",
     "output_text",
     "model_output", "model_response", "completion_text", "completion", "response", "output",
@@ -58,7 +60,7 @@ _COUNT_KEYS = (
     "output_tokens", "tokens_generated", "n_new_tokens", "num_generated_tokens", "tokens",
 )  # fmt: skip
 _REFERENCE_KEYS = (
-    "reference", "label", "expected", "expected_output", "target", "ground_truth", "gold",
+    "reference", "label", "true_label", "gold_label", "y_true", "expected", "expected_output", "target", "ground_truth", "gold",
     "reference_answer", "answer",
 )  # fmt: skip
 
@@ -769,8 +771,11 @@ def _generation(row: dict[str, Any], value: Any, example: Example) -> dict[str, 
     """Fill prompt, output, reference and stop reason of one output of a model."""
     if not isinstance(value, Mapping):
         return row
-    keys = [k for k in _OUTPUT_KEYS if isinstance(value.get(k), str)]
-    output = value[keys[0]] if keys else example.response
+    keys = [
+        k for k in _OUTPUT_KEYS
+        if isinstance(value.get(k), str) or (k in _CLASS_KEYS and type(value.get(k)) is int)
+    ]  # fmt: skip
+    output = str(value[keys[0]]) if keys else example.response
     prompts = [k for k in ("prompt", "question", "instruction", "input", "query") if k in value]
     reference = next(
         (value[k] for k in _REFERENCE_KEYS if k in value and k != (keys[0] if keys else "")), None
