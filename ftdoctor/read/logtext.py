@@ -92,19 +92,22 @@ def raw_fragments(source: Source) -> Iterator[tuple[int, bytes, int]]:
             for part in text.split("\r"):
                 yield number, part.encode(), 0
         return
-    line = 1
-    whole, sieve = source.size <= WHOLE, Sieve(source.size)
-    for offset, block in _blocks(source):
-        if whole:
+    if source.size <= WHOLE:
+        line = 1
+        for _, block in _blocks(source):
             for number, piece in _split(block, line):
                 yield number, piece, 0
-        elif not offset or offset + len(block) > source.size - EDGE:
-            left, passed = sieve.without_rows(block, line)
+            line += block.count(b"\n")
+        return
+    sieve = Sieve(source.size)
+    for offset, block in _blocks(source):
+        if not offset or offset + len(block) > source.size - EDGE:
+            line = sieve.line
+            left, passed = sieve.without_rows(block)
             for number, piece in _split(left, line):
                 yield number, piece, passed.get((number, piece), 0)
         else:
-            yield from sieve.candidates(block, line)
-        line += block.count(b"\n")
+            yield from sieve.candidates(block)
 
 
 def _blocks(source: Source) -> Iterator[tuple[int, bytes]]:
@@ -115,14 +118,16 @@ def _blocks(source: Source) -> Iterator[tuple[int, bytes]]:
     with source.open() as stream:
         rest, offset = b"", 0
         while read := stream.read(_reach(offset + len(rest), source.size)):
-            data = rest + read
-            cut = data.rfind(b"\n") + 1
-            if not cut and len(data) >= (2 * BLOCK if source.size <= WHOLE else EDGE):
-                cut = (data.rfind(b"\r") + 1) or len(data)
+            cut = read.rfind(b"\n") + 1
+            if not cut and len(rest) + len(read) >= (2 * BLOCK if source.size <= WHOLE else EDGE):
+                cut = (read.rfind(b"\r") + 1) or len(read)
             if cut:
-                yield offset, data[:cut]
-                offset += cut
-            rest = data[cut:]
+                block = b"".join((rest, memoryview(read)[:cut]))
+                yield offset, block
+                offset += len(block)
+                rest = read[cut:]
+            else:
+                rest += read
         if rest:
             yield offset, rest
 

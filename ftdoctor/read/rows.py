@@ -139,6 +139,7 @@ _PAIR = re.compile(
     rf"(?:\s*[:=]\s*|\s+)\[?(?P<value>{_VALUE})(?P<percent>\s?%)?(?!:\d|\d|-\d)\]?"
     r"(?:[a-zA-Z/]{1,8}\b)?"
 )
+_VALUES = re.compile(r"(?i)\d+|nan|inf")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _EVAL_WORD = re.compile(r"(?i)\b(?:eval\w*|valid\w*|val|test(?:ing)?)\b")
 _ACCURACY = re.compile(r"(?i)acc")
@@ -153,6 +154,8 @@ def pair_row(text: str) -> Row | None:
     if len(text) > LONGEST:
         return None
     body = _body(text)
+    if _is_prose(body):
+        return None
     spans: list[tuple[int, int]] = []
     place = _position(body, spans)
     rest = _without(body, spans)
@@ -179,6 +182,15 @@ def pair_row(text: str) -> Row | None:
         split,
         place.within_epoch,
     )
+
+
+def _is_prose(body: str) -> bool:
+    """Say whether more words are left than numbers can have before them: see `_PAIR`, `_COUNTER`.
+
+    Such a text is no row, and looking for pairs in it takes long.
+    """
+    words = sum([word.isalpha() and len(word) > 1 for word in body.split()])
+    return words > RESIDUE and words > RESIDUE + 8 * len(_VALUES.findall(body))
 
 
 def _body(text: str) -> str:

@@ -103,15 +103,16 @@ class _Group:
 
 
 class Sieve:
-    """Chooses fragments of a log of `size` bytes, block after block."""
+    """Chooses fragments of a log of `size` bytes, block after block; `line` is the next one's."""
 
     def __init__(self, size: int) -> None:
+        self.line = 1
         self._size = max(1, size)
         self._groups: dict[bytes, _Group | None] = {}
         self._forms: dict[bytes, _Group] = {}
         self._messages = self._remembered = 0
 
-    def without_rows(self, block: bytes, line: int) -> tuple[bytes, dict[tuple[int, bytes], int]]:
+    def without_rows(self, block: bytes) -> tuple[bytes, dict[tuple[int, bytes], int]]:
         """Return a block without the rows that need not be read; its line ends stay.
 
         The second value tells, by line number and text of a row that is kept, how many of its form
@@ -133,12 +134,13 @@ class Sieve:
         places = [place for place in sorted(kept) if kept[place]]
         lines, texts = parts.lines(places), parts.texts(places)
         passed = {
-            (line + number, text): kept[place]
+            (self.line + number, text): kept[place]
             for place, number, text in zip(places, lines, texts, strict=True)
         }
+        self.line += parts.line_ends
         return b"".join([*pieces, block[done:]]), passed
 
-    def candidates(self, block: bytes, line: int) -> Iterator[tuple[int, bytes, int]]:
+    def candidates(self, block: bytes) -> Iterator[tuple[int, bytes, int]]:
         """Yield line number, fragment, and how many of its form before it were passed over.
 
         Chosen are rows with the bars beside them, messages that may tell of trouble, and tracebacks
@@ -161,7 +163,8 @@ class Sieve:
         for place, number, text in zip(
             places, parts.lines(places), parts.texts(places), strict=True
         ):
-            yield line + number, text, chosen[place]
+            yield self.line + number, text, chosen[place]
+        self.line += parts.line_ends
 
     # --- shapes ---
 
@@ -262,6 +265,7 @@ class _Parts:
         content = np.frombuffer(block, dtype=np.uint8)
         ends = np.flatnonzero((content == ord("\n")) | (content == ord("\r")))
         self._lf = content[ends] == ord("\n")
+        self.line_ends = int(np.count_nonzero(self._lf))
         self._starts = np.concatenate([[0], ends + 1])
         self._ends = np.concatenate([ends, [len(block)]])
 

@@ -115,11 +115,11 @@ def test_text_between_rows_keeps_its_place() -> None:
 
 @given(st.text("ab1\r\n").map(str.encode))
 def test_a_block_without_rows_is_unchanged(block: bytes) -> None:
-    assert sieve.Sieve(1).without_rows(block, 1) == (block, {})
+    assert sieve.Sieve(1).without_rows(block) == (block, {})
 
 
 @given(st.text("ab1%|/ \r\nlos:.").map(str.encode))
 def test_candidates_stand_in_their_lines(block: bytes) -> None:
     lines = block.split(b"\n")
-    for number, part, _ in sieve.Sieve(1).candidates(block, 1):
+    for number, part, _ in sieve.Sieve(1).candidates(block):
         assert part in lines[number - 1].split(b"\r")
