@@ -14,6 +14,7 @@ from ftdoctor.detect.log import has_text, log_of
 from ftdoctor.detect.rows import (
     HOMES,
     MIN_ROWS,
+    broken,
     facts_of,
     lines_of,
     no_rows,
@@ -64,6 +65,8 @@ def faults(run: Run, *, kind: str, above: float = 0.0, split: str = "train") -> 
     text = f"{count:,} of {rows:,} rows ({count / max(1, rows):.1%}) {_FAULTS[kind]}"
     if not count or count / max(1, rows) <= above:
         return absent(text)
+    if kind == "duplicates" and (cut := broken(run, split)) is not None:
+        return cut
     lines = [
         x[-1] if kind == "duplicates" else x[0] if isinstance(x, list | tuple) else x
         for x in listed
@@ -348,6 +351,8 @@ def small(run: Run, *, below: int, unique: bool = True) -> Observation:
     if unique and fact is not None and copies is not None:
         count -= int(copies.value)
     text = f"{count:,} different training rows"
+    if count < below and fact is not None and (cut := broken(run, "train")) is not None:
+        return cut
     return present(text, source) if count < below else absent(text, source)
 
 
@@ -374,6 +379,8 @@ def small_for_task(run: Run, *, share: float = 1.0, labelled: bool = False) -> O
     copies = run.fact("data.duplicate_rows")
     number = int(count.value) - (int(copies.value) if copies else 0)
     text = f"{number:,} different rows for {task}; the rule of thumb is {needed:,}"
+    if number < share * needed and (cut := broken(run, "train")) is not None:
+        return cut
     return present(text, count) if number < share * needed else absent(text, count)
 
 

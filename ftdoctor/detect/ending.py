@@ -65,6 +65,8 @@ def downloading(run: Run) -> Observation:
     started = run.fact("progress.started")
     if run.series("loss") is not None or (started is not None and started.value):
         return absent("Training had begun")
+    if run.has("trainer-state", "tensorboard", "adapter-config", "training-args"):
+        return absent("The run left files that only training writes")
     log = log_of(run)
     bars = [(t, found) for t in log.texts if (found := _DOWNLOAD.search(t.text))]
     open_ = [(t, found) for t, found in bars if int(found["percent"]) < 100]

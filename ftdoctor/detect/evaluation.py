@@ -203,9 +203,7 @@ def task_lags(run: Run, *, falls_by: float, minimum: int = 3, gain: float = 0.01
 
 
 @detector("evaluation.flat")
-def flat(
-    run: Run, *, share: float = 0.01, level: bool = False, minimum: int = 3
-) -> Observation:
+def flat(run: Run, *, share: float = 0.01, level: bool = False, minimum: int = 3) -> Observation:
     """Find an evaluation loss that never falls by more than `share` below its first value.
 
     `level`: nor rises by more than that above it.
@@ -226,10 +224,10 @@ def flat(
 
 @detector("evaluation.still_falling")
 def still_falling(run: Run, *, share: float, kept: float, minimum: int = 3) -> Observation:
-    """Find an evaluation loss that falls at every evaluation and still steeply at the last one.
+    """Find an evaluation loss that falls all the way and still steeply at the end.
 
-    The last fall must be `share` of the value before it, and per step `kept` of the first fall.
-    Of a run that did not come to its end nothing is said.
+    Over the last third it must fall by `share`, at `kept` of the pace of the first third. Of a run
+    that did not come to its end nothing is said.
     """
     import numpy as np
 
@@ -237,19 +235,19 @@ def still_falling(run: Run, *, share: float, kept: float, minimum: int = 3) -> O
     if isinstance(found, Observation):
         return found
     main = found[0]
-    planned = run.fact("progress.max_steps")
-    end = planned.value if planned else None
-    if isinstance(end, int | float) and main.step(-1) < 0.85 * end:
+    planned = fact_number(run, "progress.max_steps")
+    if planned is not None and main.step(-1) < 0.85 * planned[0]:
         return unobservable("The last evaluation lies well before the planned end", *EVAL_FILES)
-    falls = -np.diff(main.values)
-    rates = falls / np.maximum(np.diff(main.steps), 1)
-    last = float(falls[-1] / main.values[-2]) if main.values[-2] > 0 else 0.0
-    text = f"{main.label} falls by {last:.1%} at its last of {len(main)} evaluations"
-    steep = last >= share and rates[-1] >= kept * rates[0] and bool((falls > 0).all())
-    if not steep:
+    values, back = main.values, max(1, len(main) // 3)
+    fall = float(values[-1 - back] - values[-1])
+    pace = fall / max(1, main.step(-1) - main.step(-1 - back))
+    early = float(values[0] - values[back]) / max(1, main.step(back) - main.step(0))
+    lost = fall / float(values[-1 - back]) if values[-1 - back] > 0 else 0.0
+    text = f"{main.label} falls by {lost:.1%} over the last {back} of {len(main)} evaluations"
+    if lost < share or early <= 0 or pace < kept * early or bool((np.diff(values) > 0).any()):
         return absent(text, curves=(main.curve,))
-    return present(f"{text}, at {float(rates[-1] / rates[0]):.0%} of its first pace",
-                   main.fact(-1), main.fact(-2), curves=(main.curve,))  # fmt: skip
+    said = f"{text}, at {pace / early:.0%} of its first pace"
+    return present(said, main.fact(-1), main.fact(-1 - back), curves=(main.curve,))
 
 
 @detector("evaluation.noisy")

@@ -227,6 +227,8 @@ def gguf_differs(run: Run, *, of: Literal["chat_template", "eos_token"]) -> Obse
     if served is None:
         return unobservable("The templates were not rendered", GGUF)
     for told in served.value:
+        if "refused: " in f"{told['training']} {told['serving']}":
+            return unobservable("One of the two templates cannot be rendered", "a whole template")
         if told["kind"] in ("row", "plain", "prompt") and not told["of_space"]:
             where = "" if told["token"] < 0 else f" from token {told['token']} on"
             text = (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ftdoctor.detect import absent, present, unobservable
-from ftdoctor.model import Fact, Observation, Run, Where
+from ftdoctor.model import ArtifactState, Fact, Observation, Run, Where
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,6 +31,17 @@ def of_split(run: Run, split: str) -> pl.DataFrame:
 def no_rows(split: str) -> Observation:
     """Answer that there are no rows of a split."""
     return unobservable(f"No {split} rows were found", HOMES.get(split, f"{split} data"))
+
+
+def broken(run: Run, split: str) -> Observation | None:
+    """Answer that a file of the split is cut or damaged, so that its rows cannot be counted."""
+    paths = set(of_split(run, split)["path"].unique().to_list())
+    states = (ArtifactState.PARTIAL, ArtifactState.DAMAGED)
+    for artifact in run.artifacts:
+        if artifact.path in paths and artifact.state in states:
+            text = f"`{artifact.path}` is not whole ({artifact.reason})"
+            return unobservable(text, f"the whole of `{artifact.path}`")
+    return None
 
 
 def where_of(row: dict[str, Any]) -> Where:

@@ -131,13 +131,18 @@ def adapter_width(run: Run) -> Observation:
 
 @detector("tensors.nonfinite")
 def nonfinite(run: Run) -> Observation:
-    """Find tensors with NaN or infinite values."""
-    hits = [
+    """Find tensors with NaN or infinite values; those of a cut or overwritten file tell nothing."""
+    damaged_files = {a.path for a in run.artifacts if a.state is ArtifactState.DAMAGED}
+    found = [
         f
         for name in ("weights.nan_tensors", "weights.inf_tensors")
         for f in run.facts.get(name, ())
         if f.value
     ]
+    hits = [f for f in found if f.where.path not in damaged_files]
+    if found and not hits:
+        path = found[0].where.path
+        return unobservable(f"`{path}` is damaged, so its values tell nothing", WEIGHTS)
     if hits:
         fact = hits[0]
         what = "NaN" if fact.name == "weights.nan_tensors" else "infinite values"

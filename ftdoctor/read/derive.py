@@ -60,8 +60,8 @@ _COUNT_KEYS = (
     "output_tokens", "tokens_generated", "n_new_tokens", "num_generated_tokens", "tokens",
 )  # fmt: skip
 _REFERENCE_KEYS = (
-    "reference", "label", "true_label", "gold_label", "y_true", "expected", "expected_output", "target", "ground_truth", "gold",
-    "reference_answer", "answer",
+    "reference", "label", "true_label", "gold_label", "y_true", "expected", "expected_output",
+    "target", "ground_truth", "gold", "reference_answer", "answer",
 )  # fmt: skip
 
 
@@ -696,7 +696,8 @@ def _tokenise(trained: _Trained, rows: Sequence[dict[str, Any]]) -> None:
     texts = [row for row in rows if row["rendered"] is not None]
     if texts and trained.tokenizer is not None:
         tokenizer = trained.tokenizer
-        rendered = [row["rendered"] for row in texts]
+        # A lone surrogate, as half an escape gives, is no text for the tokenizer.
+        rendered = [row["rendered"].encode("utf-8", "replace").decode() for row in texts]
         encoded = tokenizer.encode_batch_fast(rendered, add_special_tokens=False)
         widths = {s: len(tokenizer.encode(s, add_special_tokens=False).ids) for s in _stops(texts)}
         for row, encoding in zip(texts, encoded, strict=True):
