@@ -203,9 +203,7 @@ def task_lags(run: Run, *, falls_by: float, minimum: int = 3, gain: float = 0.01
 
 
 @detector("evaluation.flat")
-def flat(
-    run: Run, *, share: float = 0.01, level: bool = False, minimum: int = 3
-) -> Observation:
+def flat(run: Run, *, share: float = 0.01, level: bool = False, minimum: int = 3) -> Observation:
     """Find an evaluation loss that never falls by more than `share` below its first value.
 
     `level`: nor rises by more than that above it.
