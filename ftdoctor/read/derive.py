@@ -60,8 +60,8 @@ _COUNT_KEYS = (
     "output_tokens", "tokens_generated", "n_new_tokens", "num_generated_tokens", "tokens",
 )  # fmt: skip
 _REFERENCE_KEYS = (
-    "reference", "label", "true_label", "gold_label", "y_true", "expected", "expected_output", "target", "ground_truth", "gold",
-    "reference_answer", "answer",
+    "reference", "label", "true_label", "gold_label", "y_true", "expected", "expected_output",
+    "target", "ground_truth", "gold", "reference_answer", "answer",
 )  # fmt: skip
 
 
