@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
@@ -115,6 +116,21 @@ def _replaced(line: str, found: re.Match[str], new: str) -> str:
     if fallback := _FALLBACK.fullmatch(found["value"]):
         new = f"{fallback[1]}{new}{fallback[2]}"
     return f"{line[: found.start('value')]}{new}{line[found.end('value') :]}"
+
+
+def cell_code(line: str) -> str:
+    """Return the code that a line of a notebook's file holds; another line as it is."""
+    try:
+        held = json.loads(line.strip().removesuffix(","))
+    except ValueError:
+        return line
+    return held.rstrip("\n") if isinstance(held, str) else line
+
+
+def in_cell(line: str, code: str) -> str:
+    """Return a line of a notebook's file with other code in it."""
+    before, after = (json.dumps(text, ensure_ascii=False)[1:-1] for text in (cell_code(line), code))
+    return line.replace(before, after, 1)
 
 
 def literal(value: Value, *, yaml: bool) -> str:

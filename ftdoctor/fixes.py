@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from ftdoctor.detect.facts import same
 from ftdoctor.detect.wording import place_of
-from ftdoctor.edits import edit_command, literal, replace_value
+from ftdoctor.edits import cell_code, edit_command, in_cell, literal, replace_value
 from ftdoctor.model import Cause, Edit, Fact, Patch, Run
 
 # Kinds of files that tell what was asked for, and are no place to change it.
@@ -168,10 +168,14 @@ def _edit_text_end(run: Run, ending: str) -> Edit | None:
     """Return the change that makes the script's training text end with an expression."""
     for fact in run.facts.get("script.train.prompt", ()):
         line = _line_at(fact, run)
-        if line is not None and fact.where.line is not None:
-            changed = end_with(line, tuple(fact.value.get("stops") or ()), ending)
-            if changed is not None and changed != line:
-                return Edit(fact.where.path, fact.where.line, line, changed)
+        if line is None or fact.where.line is None:
+            continue
+        cell = fact.where.path.endswith(".ipynb")
+        code = cell_code(line) if cell else line
+        changed = end_with(code, tuple(fact.value.get("stops") or ()), ending)
+        if changed is not None and changed != code:
+            after = in_cell(line, changed) if cell else changed
+            return Edit(fact.where.path, fact.where.line, line, after)
     return None
 
 

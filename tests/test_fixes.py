@@ -207,3 +207,24 @@ def test_a_key_that_only_contains_the_name_is_another_setting() -> None:
     line = "    peft = LoraConfig(lora_alpha=16, r=8)"
     fact = Fact("lora.r", 8, Where("train.py", line=1))
     assert replace_value(line, fact, 16) == "    peft = LoraConfig(lora_alpha=16, r=16)"
+
+
+FORM = """def form(row):
+    text = f"### Question:\\n{row['q']}\\n\\n### Answer:\\n{row['a']}"
+    return {"text": text}
+trainer = SFTTrainer(model, train_dataset=data.map(form))
+"""
+
+
+def test_the_training_text_of_a_notebook_gets_an_end(tmp_path: Path) -> None:
+    source = FORM.splitlines(keepends=True)
+    book = {"cells": [{"cell_type": "code", "source": source}], "nbformat": 4}
+    (tmp_path / "go.ipynb").write_text(json.dumps(book, indent=1))
+    edit = edit_for(cause(Patch("text.end", "tokenizer.eos_token")), read_run(tmp_path))
+    assert edit is not None
+    changed = source[1].rstrip() + " + tokenizer.eos_token"
+    assert sides(edit) == ([source[1].rstrip()], [changed])
+    lines = (tmp_path / "go.ipynb").read_text().splitlines()
+    assert lines[edit.line - 1] == edit.before
+    lines[edit.line - 1] = edit.after
+    assert json.loads("\n".join(lines))["cells"][0]["source"][1] == f"{changed}\n"

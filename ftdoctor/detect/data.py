@@ -28,6 +28,7 @@ from ftdoctor.render.text import plural
 if TYPE_CHECKING:
     import polars as pl
 
+ROW_SHOWN = 1000  # characters of a row that is quoted
 LABEL_CHARS = 60  # an answer of at most so many characters can be a label
 COMPARED = 2000  # rows of a split that near copies are sought in
 
@@ -119,7 +120,16 @@ def problems(
     where = ", ".join(f"{path}:{n}" if i == 0 else f":{n}" for i, n in enumerate(lines[:3]))
     told = _problem_in_words(name)
     said = f"{total:,} of {rows:,} rows ({total / rows:.1%}) {told}, e.g. {where}"
-    return present(said, *(Fact("data.problem", name, Where(path, line=n)) for n in lines[:3]))
+    shown = {n: _row_at(run, path, n) or told for n in lines[:3]}
+    return present(said, *(Fact("data.problem", t, Where(path, line=n)) for n, t in shown.items()))
+
+
+def _row_at(run: Run, path: str, line: int) -> str:
+    """Return the text of one row, "" if it is not among those that were kept."""
+    if not run.data.height:
+        return ""
+    rows = run.data.filter((run.data["path"] == path) & (run.data["line"] == line))
+    return str(rows["record"][0])[:ROW_SHOWN] if rows.height else ""
 
 
 # Names of `read/layout.py`; what follows a colon is the field.

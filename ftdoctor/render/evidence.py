@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from ftdoctor.edits import cell_code
 from ftdoctor.model import (
     Artifact,
     ArtifactState,
@@ -119,16 +119,8 @@ def sides(edit: Edit, width: int = 200, most: int = 6) -> tuple[list[str], list[
     A line of a notebook's file is shown as the code that it holds.
     """
     cell = edit.path.endswith(".ipynb")
-    before, after = (_code_of(text) if cell else text for text in (edit.before, edit.after))
+    before, after = (cell_code(text) if cell else text for text in (edit.before, edit.after))
     return words.code_lines(before, width, most), words.code_lines(after, width, most)
-
-
-def _code_of(line: str) -> str:
-    try:
-        held = json.loads(line.strip().removesuffix(","))
-    except ValueError:
-        return line
-    return held.rstrip("\n") if isinstance(held, str) else line
 
 
 def second_cause(d: Diagnosis) -> RankedCause | None:

@@ -366,12 +366,12 @@ def _abridged(cause: RankedCause) -> RankedCause:
 
 
 def _placed(finding: Finding) -> Finding:
-    """Return a finding with its first places; a nested value is what a reader of files keeps."""
-    places = finding.facts[: evidence.SOURCES]
-    facts = (
-        replace(f, value=None) if isinstance(f.value, list | dict | tuple) else f for f in places
+    """Return a finding with its first places, without values that are long or nested."""
+    facts = tuple(
+        fact if len(str(fact.value)) <= evidence.INLINE else replace(fact, value=None)
+        for fact in finding.facts[: evidence.SOURCES]
     )
-    return replace(finding, title="", facts=tuple(facts))
+    return replace(finding, title="", facts=facts)
 
 
 def _json_escape(found: re.Match[str]) -> str:

@@ -198,7 +198,10 @@ def mark_of(d: Diagnosis) -> Mark | None:
         return None  # what holds from first to last needs no line, and shading it all hides it
     titles = [f.title for f in dated if f.span is not None and f.span.step == span.step]
     told = titles[0] if titles else (top.title if top else "it begins here")
-    return Mark(span.step, span.until, words.one_line(f"{span}: {told}", 110))
+    # `step 60 ± 60` would say less than that it is not sure.
+    vague = span.within is not None and span.within > span.step / 2
+    when = f"about step {span.step:,}" if vague else str(span)
+    return Mark(span.step, span.until, words.one_line(f"{when}: {told}", 110))
 
 
 def draw(d: Diagnosis, figures: Figures) -> Plot:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import random
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ftdoctor.detect import detector_named
 from ftdoctor.detect.engine import detect_all, detect_one
 from ftdoctor.diagnose import diagnose_run
 from ftdoctor.examples import run_from_example
 from ftdoctor.library import Library, load
 from ftdoctor.model import State
+from ftdoctor.read import read_run
 
 WORDS = (
     *("river", "owl", "oak", "stone", "cloud", "lamp", "glass", "bread", "drum", "shoe", "wolf"),
@@ -177,3 +180,12 @@ def test_rows_that_refer_to_missing_pictures_are_counted() -> None:
     files = {"train.jsonl": lines(rows), "img/0.png": "x"}
     assert state("image-files-missing", files=files) is State.PRESENT
     assert state("image-marks-differ", files=files) is State.ABSENT
+
+
+def test_rows_with_a_problem_are_quoted(tmp_path: Path) -> None:
+    rows = ['{"instruction": "a", "output": "b"}'] * 20 + ['{"instruction": "no answer"}'] * 5
+    (tmp_path / "train.jsonl").write_text("\n".join(rows) + "\n")
+    seen = detector_named("data.problems")(read_run(tmp_path), any_of=["missing-field:"], above=0.1)
+    assert seen.state is State.PRESENT
+    assert "5 of 25 rows (20.0%) lack the field `output`, e.g. train.jsonl:21" in seen.text
+    assert seen.facts[0].value == '{"instruction": "no answer"}'

@@ -198,16 +198,21 @@ def test_the_same_diagnosis_gives_the_same_bytes(name: str, pages: dict[str, str
 
 def test_beyond_the_budget_the_page_says_what_it_leaves_out() -> None:
     d = one_cause()
-    finding = replace(
-        d.findings[0],
-        facts=tuple(Fact("line", "x y " * 900, Where("log", line=i)) for i in range(3)),
-    )
-    many = (replace(finding, symptom=f"seen-{i}") for i in range(30))
-    page = render_html(replace(d, findings=(finding, *many, *d.findings[1:])))
+    many = (replace(d.findings[0], symptom=f"seen-{i}", text="x y " * 900) for i in range(90))
+    page = render_html(replace(d, findings=(*many, *d.findings)))
     assert len(page.encode()) <= BUDGET
     assert "it leaves out: the table of plotted data" in page
     assert 'id="data"' not in page
     assert embedded_in(page).verdict == d.verdict
+
+
+def test_long_and_nested_values_are_not_embedded() -> None:
+    d = one_cause()
+    values = ("x" * 100, ["a"] * 40, "bf16")
+    facts = tuple(Fact("odd", value, Where("log", line=i)) for i, value in enumerate(values, 1))
+    back = embedded_in(render_html(replace(d, findings=(replace(d.findings[0], facts=facts),))))
+    assert [f.value for f in back.findings[0].facts] == [None, None, "bf16"]
+    assert [f.where.line for f in back.findings[0].facts] == [1, 2, 3]
 
 
 def test_within_the_budget_nothing_is_left_out(pages: dict[str, str]) -> None:

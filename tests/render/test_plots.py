@@ -222,3 +222,12 @@ def test_every_point_lies_inside_the_plot() -> None:
     height = int(svg.split('viewBox="0 0 ')[1].split('"')[0].split()[1])
     starts = re.findall(r"M(-?\d+) (-?\d+)", svg)
     assert all(0 <= int(y) <= height for _, y in starts)
+
+
+def test_a_step_that_is_hardly_known_is_about() -> None:
+    d = one_cause()
+    for within, told in ((40, "step 411 ± 40: "), (300, "about step 411: ")):
+        cause = replace(d.causes[0], span=Span(411, within=within))
+        mark = plots.mark_of(replace(d, causes=(cause,)))
+        assert mark is not None
+        assert mark.text.startswith(told)
