@@ -207,3 +207,12 @@ def test_a_key_that_only_contains_the_name_is_another_setting() -> None:
     line = "    peft = LoraConfig(lora_alpha=16, r=8)"
     fact = Fact("lora.r", 8, Where("train.py", line=1))
     assert replace_value(line, fact, 16) == "    peft = LoraConfig(lora_alpha=16, r=16)"
+
+
+def test_a_number_without_a_name_is_replaced_in_python_only() -> None:
+    line = "    gn = torch.nn.utils.clip_grad_norm_(model.parameters(), 1e-4)"
+    fact = Fact("max_grad_norm", 1e-4, Where("train.py", line=3))
+    changed = replace_value(line, fact, 1.0)
+    assert changed == "    gn = torch.nn.utils.clip_grad_norm_(model.parameters(), 1)"
+    twice = Fact("max_grad_norm", 2, Where("train.py", line=3))
+    assert replace_value("clip(parameters, 2, 2)", twice, 1.0) is None

@@ -87,7 +87,7 @@ def test_several_causes_are_ranked_with_a_probability_each(name: str) -> None:
 @pytest.mark.parametrize("name", [n for r, n in SHOWN if r == "C10"])
 def test_told_outcomes_enter_as_findings_and_a_next_check_is_named(name: str) -> None:
     diagnosis = diagnosed(name)
-    told = [f for f in diagnosis.findings if f.text.startswith("Told by the user")]
+    told = [f for f in diagnosis.findings if f.text.startswith("You have seen")]
     assert len(told) == len(LABELS[name].given["observed"])
     assert diagnosis.next_checks
 
