@@ -209,7 +209,6 @@ def test_a_key_that_only_contains_the_name_is_another_setting() -> None:
     assert replace_value(line, fact, 16) == "    peft = LoraConfig(lora_alpha=16, r=16)"
 
 
-<<<<<<< HEAD
 FORM = """def form(row):
     text = f"### Question:\\n{row['q']}\\n\\n### Answer:\\n{row['a']}"
     return {"text": text}
@@ -229,7 +228,8 @@ def test_the_training_text_of_a_notebook_gets_an_end(tmp_path: Path) -> None:
     assert lines[edit.line - 1] == edit.before
     lines[edit.line - 1] = edit.after
     assert json.loads("\n".join(lines))["cells"][0]["source"][1] == f"{changed}\n"
-=======
+
+
 def test_a_number_without_a_name_is_replaced_in_python_only() -> None:
     line = "    gn = torch.nn.utils.clip_grad_norm_(model.parameters(), 1e-4)"
     fact = Fact("max_grad_norm", 1e-4, Where("train.py", line=3))
@@ -237,4 +237,3 @@ def test_a_number_without_a_name_is_replaced_in_python_only() -> None:
     assert changed == "    gn = torch.nn.utils.clip_grad_norm_(model.parameters(), 1)"
     twice = Fact("max_grad_norm", 2, Where("train.py", line=3))
     assert replace_value("clip(parameters, 2, 2)", twice, 1.0) is None
->>>>>>> mech
