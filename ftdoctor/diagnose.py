@@ -407,6 +407,8 @@ def _verdict_of_cause(
     if top.span is not None and "step" not in clause and _inside(top.span.step, run):
         vague = (top.span.within or 0) * 2 > top.span.step
         since = f"about step {top.span.step:,}" if vague else str(top.span)
+        if run.fact("progress.global_step") is None and run.fact("log.rows_counted"):
+            since = since.replace("step", "logged row")
         clause = f"{clause}, from {since} on"
     if top.probability >= STATED:
         text = f"{clause[:1].upper()}{clause[1:]}."

@@ -327,7 +327,17 @@ def warms_up_to_the_end(run: Run) -> Observation:
     done, planned = run.fact("progress.global_step"), run.fact("progress.max_steps")
     if done and planned and planned.value and float(done.value) < 0.9 * float(planned.value):
         return absent(f"{text}; the run stopped at step {done.value} of {planned.value}")
+    if not (done and planned) and not _reached_its_end(run):
+        return unobservable(f"{text}; whether training ended there is not known", "the whole log")
     return present(f"{text}, rising to the end", rates.fact(-1), curves=("learning_rate",))
+
+
+def _reached_its_end(run: Run) -> bool:
+    """Say whether the log tells of the end of training, or its epochs are all there."""
+    if run.fact("progress.finished") or run.fact("summary.train_runtime"):
+        return True
+    reached, asked = run.fact("progress.epoch"), setting_number(run, "num_train_epochs")
+    return reached is not None and asked is not None and float(reached.value) >= 0.9 * asked[0]
 
 
 @detector("lr.peaks_at_first_row")

@@ -107,6 +107,8 @@ def assemble(
         parts.add("log.aside", f"{path}: {reason}", Where(path))
     for path in curves.interleaved:
         parts.add("log.interleaved", True, Where(path))
+    for path in sorted(curves.counted):
+        parts.add("log.rows_counted", True, Where(path))
     conclude(parts, curves, items)
     try:
         with deadline.interrupting():

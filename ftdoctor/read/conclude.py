@@ -10,7 +10,7 @@ from ftdoctor.read.excerpt import is_excerpt, printed_tokenizer, told_facts
 
 if TYPE_CHECKING:
     from ftdoctor.read.assemble import RunParts
-    from ftdoctor.read.curve import Curves, Point
+    from ftdoctor.read.curve import Curves
     from ftdoctor.read.items import Item
 
 # Most specific first: a tool that is built on another one also shows the other's marks.
@@ -103,7 +103,7 @@ def conclude(parts: RunParts, curves: Curves, items: Sequence[Item]) -> None:
     if "tokenizer.eos_token" not in parts.facts:
         _add_all(parts, printed_tokenizer(items))
     _put_aside_last(parts, {path for path, _ in curves.aside})
-    _progress(parts, curves.points)
+    _progress(parts, curves)
     _trainer(parts, items)
     _kind(parts, names)
     _family(parts)
@@ -132,12 +132,14 @@ def _put_aside_last(parts: RunParts, aside: set[str]) -> None:
             facts.sort(key=lambda fact: fact.where.path in aside)
 
 
-def _progress(parts: RunParts, points: Sequence[Point]) -> None:
-    train = [point for point in points if point.split == "train"]
+def _progress(parts: RunParts, curves: Curves) -> None:
+    train = [point for point in curves.points if point.split == "train"]
     if train:
-        last = max(train, key=lambda point: point.step)
-        where = Where(last.path, line=last.line or None)
-        _raise(parts, "progress.global_step", last.step, where)
+        placed = (point for point in train if point.path not in curves.counted)
+        last = max(placed, key=lambda point: point.step, default=None)
+        if last is not None:
+            where = Where(last.path, line=last.line or None)
+            _raise(parts, "progress.global_step", last.step, where)
         epochs = [point for point in train if point.epoch is not None]
         if epochs:
             furthest = max(epochs, key=lambda point: point.epoch or 0.0)

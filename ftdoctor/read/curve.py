@@ -83,11 +83,15 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """The points to use, in order of occurrence, and the logs put aside with the reason."""
+    """The points to use, in order of occurrence, and the logs put aside with the reason.
+
+    `counted` are the logs whose rows were numbered, because nothing tells at which steps they are.
+    """
 
     points: tuple[Point, ...]
     aside: tuple[tuple[str, str], ...] = ()
     interleaved: tuple[str, ...] = ()
+    counted: frozenset[str] = frozenset()
 
 
 def assemble_curves(logs: Iterable[Log]) -> Curves:
@@ -114,7 +118,8 @@ def assemble_curves(logs: Iterable[Log]) -> Curves:
             sources.append(_Source(last.path, authority, chained, last.planned))
     sources.sort(key=lambda source: (source.authority, -len(source.points)))
     points, others = _merge(sources)
-    return Curves(tuple(points), (*aside, *others), tuple(interleaved))
+    counted = frozenset(log.path for kind in by_kind.values() for log in kind if is_counted(log))
+    return Curves(tuple(points), (*aside, *others), tuple(interleaved), counted)
 
 
 # --- one log ----------------------------------------------------------------------------------
@@ -158,6 +163,13 @@ def _lead(rows: Sequence[MetricRow]) -> list[int]:
             if (row.split or split) == "train" and places[name][-1:] != [index]:
                 places[name].append(index)
     return max(places.values(), key=len, default=[])
+
+
+def is_counted(log: Log) -> bool:
+    """Say whether the steps of a log's rows are but their numbers."""
+    by_epoch = log.pace.steps_per_epoch and all(row.epoch is not None for row in log.rows)
+    stepless = all(row.step is None for row in log.rows)
+    return stepless and not by_epoch and log.pace.logging_steps is None
 
 
 def infer_steps(rows: Sequence[MetricRow], pace: Pace) -> list[int]:

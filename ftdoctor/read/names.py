@@ -261,6 +261,7 @@ FACTS: dict[str, str] = {
     "security.pickle_globals": "list of dangerous globals that a pickle names",
     "log.aside": "text: a log that was not used for the curves, and why",
     "log.interleaved": "true if several processes wrote the same steps into one log",
+    "log.rows_counted": "a log tells no steps: those of its rows are their numbers",
     "run.excerpt": "true if all there is is a few lines that someone chose (`read/excerpt.py`)",
     "run.trainer": "hf | trl | axolotl | llama-factory | unsloth | torchtune | tinker | mlx | deepspeed | megatron | nemo | verl | openrlhf | lightning | ray | openai",
     "run.kind": "sft | preference | reward | rl | pretrain | classification: decided from the metric names and settings",

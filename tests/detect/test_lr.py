@@ -76,7 +76,12 @@ def test_warm_up_cut_by_an_abort_is_no_fault() -> None:
     values = [1e-6 * i for i in range(1, 9)]
     planned = {"progress.global_step": 8, "progress.max_steps": 800}
     assert lr.warms_up_to_the_end(rates(values, facts=planned)).state is State.ABSENT
-    assert lr.warms_up_to_the_end(rates(values)).state is State.PRESENT
+    done = {"progress.epoch": 2.97}
+    reached = rates(values, facts=done, settings={"num_train_epochs": 3})
+    assert lr.warms_up_to_the_end(reached).state is State.PRESENT
+    ended = rates(values, facts={"progress.finished": True})
+    assert lr.warms_up_to_the_end(ended).state is State.PRESENT
+    assert lr.warms_up_to_the_end(rates(values)).state is State.UNOBSERVABLE
 
 
 def test_schedule_that_ran_out() -> None:
