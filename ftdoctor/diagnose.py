@@ -454,7 +454,12 @@ def _action(top: RankedCause, run: Run, findings: Sequence[Finding]) -> str:
         look = f" See `{place}`."
     elif top.edit is None and (place := _own_frame(top, run, findings)):
         look = f" Raised at `{place}`."
-    return _restart(top, run, findings) + (top.setting_fix or first_sentence(top.fix)) + look
+    fix = _restart(top, run, findings) + (top.setting_fix or first_sentence(top.fix)) + look
+    if top.probability >= PROBABLE or not top.next_check:
+        return fix
+    # A repair is not the first thing to do for a cause that may as well be another.
+    confirm = first_sentence(top.next_check).rstrip(".")
+    return f"Confirm it: {in_sentence(confirm)}. If so: {in_sentence(fix)}"
 
 
 def _place(top: RankedCause, findings: Sequence[Finding]) -> str:

@@ -17,7 +17,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
         ("lr-too-high/lora", "Start again from the base model: no checkpoint is older"),
         ("overfit-too-many-epochs/forty-epochs", "Restart from the checkpoint of step 40"),
         ("eos-absent-from-training-text/formatting", "End every answer with"),
-        ("lr-restarts-or-oscillates/own-scheduler", "Create the scheduler once"),
+        ("lr-restarts-or-oscillates/own-scheduler", "Confirm it: print lr_scheduler_type"),
     ],
 )
 def test_where_to_go_on(run: str, begin: str) -> None:
