@@ -126,7 +126,8 @@ def _chance(hits: int, rows: int, share: float) -> float:
 def constant(run: Run, *, above: float, reference_below: float) -> Observation:
     """Find that one answer makes up nearly all outputs while the references vary.
 
-    References of which nearly all are one label cannot tell a constant answer from a right one.
+    References of which nearly all are one label cannot tell a constant answer from a right one. An
+    answer that no reference holds (one symbol, nothing, gibberish) is no label that won.
     """
     import polars as pl
 
@@ -144,11 +145,19 @@ def constant(run: Run, *, above: float, reference_below: float) -> Observation:
         return unobservable(f"{text}; no references to compare", "reference answers")
     gold = references.value_counts(sort=True)
     most = int(gold.row(0)[1]) / references.len()
+    if not any(_same_label(top, str(label)) for label in gold.to_series(0)):
+        return absent(f"{text}, which no reference says")
     hits = rows.filter(pl.col("response").str.strip_chars().str.to_lowercase() == top)
     said = f"{text}; the commonest reference has {most:.0%}"
     if most < reference_below:
         return present(said, *facts_of(hits, "generation", "response"))
     return unobservable(said, "predictions on rows of all labels alike")
+
+
+def _same_label(answer: str, label: str) -> bool:
+    """Say whether an answer gives a label, alone or in words around it."""
+    whole = rf"(?<!\w){re.escape(label)}(?!\w)"
+    return answer == label or (bool(label) and re.search(whole, answer) is not None)
 
 
 @detector("generations.minority_missed")

@@ -37,6 +37,15 @@ EXCEPTION = re.compile(
     r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Failure|NotFound|Mismatch)\b(?::|$)"
 )
 
+# Packages that watch a run from a thread of their own: what is raised there ends no training. The
+# standard library's frames between theirs say nothing.
+WATCHERS = re.compile(
+    r"(?:site|dist)-packages[/\\](?:wandb|mlflow|comet_ml|neptune|clearml|swanlab|tensorboard\w*"
+    r"|litlogger|aim|trackio|sentry_sdk|opentelemetry|prometheus_client|codecarbon)[/\\]"
+)
+STANDARD = re.compile(r"[/\\]python3?\.?\d*[/\\](?!site-packages|dist-packages)|<frozen ")
+FRAME = re.compile(r'File "([^"]+)", line \d+')
+
 # Messages that only hand on what happened elsewhere: a launcher, another rank, a wrapper.
 CONSEQUENCES = (
     r"ChildFailedError",
@@ -83,6 +92,13 @@ class Traceback:
     def has_frames(self) -> bool:
         """Say whether the frames are there, or only the exception was kept."""
         return any('File "' in line for line in self.body)
+
+    @property
+    def of_watcher(self) -> bool:
+        """Say whether it passed only through a tracker's own code, and none that trains."""
+        frames = [found.group(1) for line in self.body if (found := FRAME.search(line))]
+        ours = [frame for frame in frames if not STANDARD.search(frame)]
+        return bool(ours) and all(WATCHERS.search(frame) for frame in ours)
 
 
 @dataclass
@@ -409,7 +425,7 @@ def unexplained_exception(run: Run) -> Observation:
     unknown = []
     for trace in log.tracebacks:
         text = trace.exception
-        if log.survived(text) or id(text) in wrappers:
+        if log.survived(text) or id(text) in wrappers or trace.of_watcher:
             continue
         if (text.path, text.line) in known:
             return absent("The exception at the end of the log is a known one", text.fact)

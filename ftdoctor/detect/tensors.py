@@ -299,10 +299,27 @@ def head_missing(run: Run) -> Observation:
     layers = any(re.search(r"\.(layers|h|blocks)\.\d+\.", n) for n in names)
     if table is None or not whole or not layers:
         return unobservable("Not all weights are here", WEIGHTS)
+    if (other := _other_head(run, names)) is not None:
+        return absent(f"The model has another head than one for tokens: `{other}`", tied)
     head = next((n for n in names if re.search(r"(^|\.)(lm_head|output|embed_out)\.", n)), None)
     if tied.value is False and head is None:
         return present("No output head is stored, and config.json says that none is tied", tied)
     return absent("The output head is stored or tied", tied)
+
+
+def _other_head(run: Run, names: set[str]) -> str | None:
+    """Return the class or the tensor by which a model writes no tokens: a score, a label, a vector.
+
+    A class that config.json names decides; else a head of that name among the tensors.
+    """
+    stated = run.fact("model.architecture")
+    if stated is not None and isinstance(stated.value, str):
+        return None if _WRITES_TOKENS.search(stated.value) else stated.value
+    return next((n for n in sorted(names) if _OTHER_HEAD.search(n)), None)
+
+
+_WRITES_TOKENS = re.compile(r"ForCausalLM|ForConditionalGeneration|LMHead|ForImageTextToText|MTP")
+_OTHER_HEAD = re.compile(r"(^|\.)(score|classifier|v_head|value_head|reward_head|qa_outputs)\.")
 
 
 @detector("tensors.quantised_merge")

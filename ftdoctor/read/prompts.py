@@ -33,6 +33,10 @@ def _format(name: str, tells: str, answer: str) -> Format:
     return Format(name, re.compile(tells), re.compile(answer))
 
 
+# A heading may go on up to its colon ("### Answer in one word:"); what follows is the answer, which
+# many scripts begin on the same line.
+_TO_COLON = r"\b(?:[^\n{:：]{0,60}[:：])?"
+
 # The special tokens of model families first, then plain words that hand-written scripts use.
 TOKEN_FORMATS = (
     _format("chatml", r"<\|im_start\|>", r"<\|im_start\|>(?:assistant|\{\w+\})"),
@@ -55,12 +59,12 @@ WORD_FORMATS = (
     _format(
         "alpaca",
         r"(?m)^\s*#{2,3} ?(?:Instructions?|Response|Input)\b",
-        r"(?m)^\s*#{2,3} ?(?:Response|Output|Answer)[^\n]*",
+        r"(?m)^\s*#{2,3} ?(?:Response|Output|Answer)" + _TO_COLON,
     ),
     _format(
         "hash-roles",
         r"#{2,3} ?(?:Human|User|Assistant|System|Question|Answer|Context|Prompt|Completion)\b",
-        r"#{2,3} ?(?:Assistant|Answer|Completion)\b[^\n{]*",
+        r"#{2,3} ?(?:Assistant|Answer|Completion)" + _TO_COLON,
     ),
     _format("vicuna", r"\bUSER: |\bASSISTANT:", r"\bASSISTANT:"),
     _format(

@@ -179,3 +179,22 @@ def test_log_of_a_parallel_process_is_no_earlier_start() -> None:
     progress = {"rank_1.log": 5, "run-2.log": 5}
     paths = ["rank_0.log", "rank_1.log", "run-1.log", "run-2.log"]
     assert log.earlier_starts(paths, progress) == {"run-1.log"}
+
+
+WATCHED = """\
+Traceback (most recent call last):
+  File "/venv/lib/python3.11/site-packages/wandb/sdk/lib/asyncio_manager.py", line 195, in wrap
+    await fn()
+  File "/usr/lib/python3.11/contextlib.py", line 217, in __aexit__
+    await anext(self.gen)
+  File "/venv/lib/python3.11/site-packages/wandb/sdk/mailbox/response_handle.py", line 123, in wait
+    raise HandleError()
+wandb.sdk.mailbox.HandleError
+"""
+
+
+def test_what_a_tracker_raises_in_its_own_thread_ends_no_run() -> None:
+    assert log.unexplained_exception(run_of(WATCHED)).state is State.ABSENT
+    called = WATCHED.replace("last):\n", 'last):\n  File "train.py", line 3, in <module>\n    x()\n')
+    assert log.unexplained_exception(run_of(called)).state is State.PRESENT
+    assert log.unexplained_exception(run_of(TRACE)).state is State.PRESENT

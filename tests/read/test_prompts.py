@@ -37,6 +37,22 @@ def test_the_part_after_the_header_is_the_answer() -> None:
     assert answer_part("<|user|>\n{q}</s>") is None
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("### Question: {q}\n### Answer: {a}", " {a}"),
+        ("### Question: Where?\n### Answer: in Rome, not: Paris", " in Rome, not: Paris"),
+        ("### Human: Where?\n### Assistant: Rome", " Rome"),
+        ("### Instruction: Where?\n### Response: Rome", " Rome"),
+        ("### Instruction:\nWhere?\n### Response in one word:\nRome", "\nRome"),
+        ("### Question: Where?\n### Answer:", ""),
+        ("### Instruction:\nWhere?\n### Response\n", "\n"),
+    ],
+)
+def test_an_answer_may_begin_on_the_line_of_its_header(text: str, answer: str) -> None:
+    assert answer_part(text) == answer
+
+
 def test_the_closer_is_the_stop_before_the_header() -> None:
     assert prompt_closer(ZEPHYR) == "</s>"
     assert prompt_closer(CHATML) == "<|im_end|>"
