@@ -195,6 +195,8 @@ wandb.sdk.mailbox.HandleError
 
 def test_what_a_tracker_raises_in_its_own_thread_ends_no_run() -> None:
     assert log.unexplained_exception(run_of(WATCHED)).state is State.ABSENT
-    called = WATCHED.replace("last):\n", 'last):\n  File "train.py", line 3, in <module>\n    x()\n')
+    called = WATCHED.replace(
+        "last):\n", 'last):\n  File "train.py", line 3, in <module>\n    x()\n'
+    )
     assert log.unexplained_exception(run_of(called)).state is State.PRESENT
     assert log.unexplained_exception(run_of(TRACE)).state is State.PRESENT
