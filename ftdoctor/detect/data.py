@@ -829,27 +829,45 @@ def field_tells_label(run: Run, *, share: float) -> Observation:
 
 @detector("data.sorted_by_label")
 def sorted_by_label(run: Run) -> Observation:
-    """Find that the rows of a training file come label by label, in as many blocks as labels."""
+    """Find that the rows of a training file come label by label, in as many blocks as labels.
+
+    Of longer answers their first piece is a label if few occur (`type: tool, country: …`), and so
+    is another column of few values (source, language, task).
+    """
     import polars as pl
 
     rows = of_split(run, "train")
     if not rows.height:
         return no_rows("train")
+    seen: Observation | None = None
     for path in rows["path"].unique(maintain_order=True):
-        labels = rows.filter(pl.col("path") == path).sort("line")["response"].drop_nulls().to_list()
-        counts = _label_counts(labels)
-        if not counts or len(counts) < 2 or min(counts.values()) < 5:
-            continue
-        changes = sum(a != b for a, b in itertools.pairwise(labels))
-        said = (
-            f"{plural(len(labels), 'row')} of {path} with {plural(changes, 'change')} of the label"
-        )
-        if changes < 2 * len(counts):
-            return present(
-                f"{said} among {len(counts)} labels", Fact("data.order", said, Where(path))
-            )
-        return absent(said)
-    return unobservable("The answers are no labels", "training data with class labels")
+        for labels, name in _label_sequences(rows.filter(pl.col("path") == path).sort("line")):
+            counts = _label_counts(labels)
+            if not counts or len(counts) < 2 or min(counts.values()) < 5:
+                continue
+            changes = sum(a != b for a, b in itertools.pairwise(labels))
+            said = f"{plural(len(labels), 'row')} of {path} with {plural(changes, 'change')} of"
+            if changes < 2 * len(counts):
+                text = f"{said} {name} among {len(counts)} labels"
+                return present(text, Fact("data.order", said, Where(path)))
+            seen = seen or absent(f"{said} {name}")
+    return seen or unobservable("The answers are no labels", "training data with class labels")
+
+
+_PIECE_END = re.compile(r"[,;.\n|]")
+
+
+def _label_sequences(rows: pl.DataFrame) -> Iterator[tuple[list[str], str]]:
+    """Yield what may label the rows, in their order, with its name."""
+    answers = rows["response"].drop_nulls().to_list()
+    yield answers, "the label"
+    yield [_PIECE_END.split(a.strip(), maxsplit=1)[0] for a in answers], "the answer's first piece"
+    records = [json.loads(record) for record in rows["record"].drop_nulls().to_list()]
+    records = [record for record in records if isinstance(record, dict)]
+    for key in list(records[0])[:20] if records else ():
+        values = [record.get(key) for record in records]
+        if all(isinstance(value, str | int) for value in values):
+            yield [str(value) for value in values], f"`{key}`"
 
 
 @detector("data.questions_as_answers")

@@ -222,6 +222,26 @@ def flat(run: Run, *, share: float = 0.01, level: bool = False, minimum: int = 3
     return present(text, main.fact(0), curves=(main.curve,))
 
 
+@detector("evaluation.identical")
+def identical(run: Run, *, minimum: int = 3) -> Observation:
+    """Find an evaluation loss that is the same to its last digit each time: no weight has changed.
+
+    A value of fewer than five significant digits may be equal by rounding, and says nothing.
+    """
+    found = _enough(run, minimum)
+    if isinstance(found, Observation):
+        return found
+    main = found[0]
+    first = f"{float(main.values[0]):.10g}"
+    if float(main.values.max()) != float(main.values.min()):
+        text = f"{main.label} is {first} at the first of {len(main)} evaluations and differs later"
+        return absent(text, curves=(main.curve,))
+    said = f"{main.label} is exactly {first} at all {len(main)} evaluations"
+    if len(first.replace(".", "").lstrip("0")) < 5:
+        return unobservable(f"{said}, with too few digits to tell", *EVAL_FILES)
+    return present(said, main.fact(0), main.fact(-1), curves=(main.curve,))
+
+
 @detector("evaluation.still_falling")
 def still_falling(run: Run, *, share: float, kept: float, minimum: int = 3) -> Observation:
     """Find an evaluation loss that falls all the way and still steeply at the end.

@@ -312,14 +312,20 @@ def never_decays(run: Run, *, share: float = 0.5) -> Observation:
 
 @detector("lr.warms_up_to_the_end")
 def warms_up_to_the_end(run: Run) -> Observation:
-    """Find a rate that only rises, to the last row, though training was not cut short."""
+    """Find a rate that only rises, to the last row, though training was not cut short.
+
+    It may rise in stairs, as one that is stepped once per epoch does; a last stair longer than the
+    others is where a warm-up came to its end.
+    """
     import numpy as np
 
     rates = curve(run, "learning_rate", minimum=5)
     if isinstance(rates, Observation):
         return rates
     diffs = np.diff(rates.values)
-    rising = bool((diffs >= 0).all() and diffs[-3:].min() > 0)
+    stairs = np.diff(np.flatnonzero(np.concatenate(([True], diffs != 0, [True]))))
+    even = len(stairs) >= 4 and stairs[-1] <= 1.5 * np.median(stairs[:-1])
+    rising = bool((diffs >= 0).all() and (diffs[-3:].min() > 0 or even))
     first, last = float(rates.values[0]), float(rates.values[-1])
     text = f"the learning rate goes from {first:.3g} to {last:.3g} over {len(rates)} rows"
     if not rising or last <= 1.2 * first:

@@ -425,6 +425,9 @@ FACTS: dict[str, str] = {
     "shell.*": "shell scripts: crlf, command (training launches), env.NAME",
     "requirements.*": "declared (packages named by a file), installed (by commands), complete",
     "script.train.freezes_everything": "true if it freezes all weights and gives none back",
+    "script.train.loop": "hand-written or lightning: the training loop is in this file",
+    "script.train.loop_fault": "a fault of the loop by its id (`detect/loop.py`)",
+    "script.train.labels_seen": "true if a causal model is trained, whose labels were looked at",
     "script.train.weights_dtype": "type that the script casts the whole model to",
     "script.*": "what the syntax trees show: prompt literals, calls, label construction, paths, devices",
 }

@@ -98,6 +98,8 @@ def role_of(code: Code, path: str) -> str:
         last & _TRAINING_CALLS and last & {"from_pretrained", "backward", "zero_grad"}
     ):
         return "train"
+    if {"zero_grad", "step", "from_pretrained"} <= last:  # a loop that forgot to go backward
+        return "train"
     if last & {"forward_backward", "forward_backward_async", "create_lora_training_client"}:
         return "train"
     if last & _CONVERTING_CALLS and "generate" not in last:

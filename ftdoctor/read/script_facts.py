@@ -10,6 +10,7 @@ from typing import Any
 from ftdoctor.read.code import UNKNOWN, Code, argparse_default, dotted, keyword
 from ftdoctor.read.script_boundary import boundaries_of
 from ftdoctor.read.script_labels import answers_of, appended_ends, labels_of
+from ftdoctor.read.script_loop import label_shifts_of, loop_faults_of, trained_over
 
 Found = tuple[str, Any, int]  # fact name without `script.`, value, line
 _COLLATORS = re.compile(r"(?:^|\.)(DataCollator\w+|default_data_collator)$")
@@ -39,14 +40,19 @@ _ANSWER_NAME = re.compile(
 def facts_of(code: Code, role: str) -> Iterator[Found]:
     """Yield (name without `script.`, value, line) for everything but prompts."""
     if role in ("other", "data"):  # a module that a training script may take its rows from
-        for part in (labels_of(code), boundaries_of(code), appended_ends(code)):
+        for part in (
+            labels_of(code),
+            boundaries_of(code),
+            appended_ends(code),
+            loop_faults_of(code),
+        ):
             for name, value, line in part:
                 yield f"{role}.{name}", value, line
         return
     parts = [_paths(code), _devices(code), _tokenizer(code), _fragile(code)]
     if role == "train":
         parts += [labels_of(code), boundaries_of(code), appended_ends(code), answers_of(code)]
-        parts += [_training(code), _frozen(code)]
+        parts += [_training(code), _frozen(code), loop_faults_of(code), label_shifts_of(code)]
     for part in parts:
         for name, value, line in part:
             yield f"{role}.{name}", value, line
@@ -179,6 +185,7 @@ _NARROWING = {"select", "shuffle", "take", "head", "sample", "with_format"}
 
 
 _CONVERTERS = {"standardize_sharegpt", "standardize_data_formats", "to_sharegpt"}
+_SHUFFLING = re.compile(r"(?:^|[._])(?:shuffle|permutation|randperm)$")
 _TRAIN_NAME = re.compile(r"(?i)train(?!er\b)")
 _JUDGED_NAME = re.compile(r"(?i)val|eval|test|dev|held")
 
@@ -186,7 +193,8 @@ _JUDGED_NAME = re.compile(r"(?i)val|eval|test|dev|held")
 def _reads_in_order(code: Code, last: str, call: ast.Call) -> bool:
     """Say whether a call makes training read its rows from first to last.
 
-    A DataLoader without `shuffle` or a sampler does, and a SequentialSampler over training rows.
+    A DataLoader without `shuffle` or a sampler does, and a SequentialSampler over training rows,
+    unless the file shuffles anything at all.
     """
     if last not in ("SequentialSampler", "DataLoader") or not call.args + call.keywords:
         return False
@@ -197,7 +205,11 @@ def _reads_in_order(code: Code, last: str, call: ast.Call) -> bool:
     words = f"{named} {ast.unparse(given) if given is not None else ''}"
     if last == "SequentialSampler":
         words += f" {getattr(around, 'name', '')}"
-    if not _TRAIN_NAME.search(words) or _JUDGED_NAME.search(words):
+    if named not in trained_over(code) and (
+        not _TRAIN_NAME.search(words) or _JUDGED_NAME.search(words)
+    ):
+        return False
+    if any(_SHUFFLING.search(name) for name, _ in code.calls()):
         return False
     if last == "SequentialSampler":
         return True

@@ -1,0 +1,600 @@
+"""Faults of hand-written training loops: what is not stepped, cleared, connected or shifted.
+
+A fault is told only where the file itself shows the whole of it: the optimizer is made here, the
+loop calls `backward` here, and nothing hands the optimizer to code that is not here.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ftdoctor.read.code import Binding, Code, dotted, keyword
+
+Found = tuple[str, Any, int]  # fact name without `script.<role>.`, value, line
+_OPTIMIZERS = re.compile(
+    r"(?:^|\.)(?:Adam\w*|SGD|RMSprop|Adagrad|Adadelta|NAdam|RAdam|Rprop|Lion|Adafactor|LAMB|Lamb"
+    r"|PagedAdam\w*|FusedAdam|Muon|Sophia\w*)$"
+)
+_SCHEDULE = re.compile(r"(?i)sched|lr_|warmup|profil|\bprof\b|pbar|progress")
+# Calls that may be given the optimizer and do not step it.
+_ONLY_HOLDS = re.compile(
+    r"(?i)prepare|sched|LR$|Annealing|warmup|unscale|print|len$|isinstance|append|save|load|dict$"
+)
+_ENGINES = re.compile(r"deepspeed|colossalai|horovod|fairseq|jax|mlx|paddle|optimizer_step")
+_CUTS = {"item", "detach", "numpy", "tolist"}
+_KEEPS = {
+    "mean", "sum", "to", "cuda", "cpu", "float", "half", "double", "clone", "requires_grad_",
+    "squeeze", "contiguous", "view", "reshape",
+}  # fmt: skip
+_COPIES = {"torch.tensor", "torch.from_numpy", "Variable", "torch.autograd.Variable"}
+_NO_GRAD = re.compile(r"(?:^|\.)(?:no_grad|inference_mode)$")
+_CAUSAL = re.compile(r"ForCausalLM|LMHeadModel|FastLanguageModel|FastModel")
+_OTHER_OBJECTIVE = re.compile(
+    r"Seq2Seq|ForConditionalGeneration|MaskedLM|T5|Bart|SequenceClassification|TokenClassification"
+)
+_WRAPS = {
+    "cat", "concat", "concatenate", "hstack", "pad", "clone", "contiguous", "to", "tensor", "long",
+    "LongTensor", "masked_fill", "cuda", "copy", "list", "where", "array",
+}  # fmt: skip
+_CALLS_MODEL = re.compile(r"(?i)(?:^|\.|_)(?:model|net|lm|llm|forward|policy|module)$")
+_MAKES_MODEL = re.compile(
+    r"from_pretrained|from_config|Model|LM$|load_model|build_model|create_model"
+)
+_BY_STEPS = re.compile(r"\blen\(|steps_per|num_batches|max_steps|total_steps|num_steps")
+_EPOCHS = re.compile(r"(?i)epochs?$")
+
+
+def loop_faults_of(code: Code) -> Iterator[Found]:
+    """Yield `loop` (hand-written or lightning) and each `loop_fault` that the file shows."""
+    yield from _lightning(code)
+    backward = _backward_calls(code)
+    if not backward and not _steps_without_backward(code):
+        return
+    if _belongs_to_trainer(code):
+        return
+    first = backward[0] if backward else _steps_without_backward(code)[0]
+    yield "loop", "hand-written", first.lineno
+    for fault, line in (
+        *_not_called(code, backward),
+        *_cut_losses(code, backward),
+        *_cleared_too_early(code, backward),
+        *_stale_optimizers(code, backward),
+        *_misplaced_schedules(code, backward),
+    ):
+        yield "loop_fault", fault, line
+    if unshifted := _never_shifted(code):
+        yield "loop_fault", "labels-never-shifted", unshifted
+
+
+def label_shifts_of(code: Code) -> Iterator[Found]:
+    """Yield the fault `labels-shifted-twice`: by hand, for a model that shifts them again."""
+    text = ast.unparse(code.tree)
+    if not _CAUSAL.search(text) or _OTHER_OBJECTIVE.search(text):
+        return
+    yield "labels_seen", True, 1
+    for line in _shifted_labels(code):
+        yield "loop_fault", "labels-shifted-twice", line
+
+
+def trained_over(code: Code) -> set[str]:
+    """Return the names of what the loops around `backward` run over."""
+    return {
+        name.id
+        for call in _backward_calls(code)
+        for around in code.ancestors(call)
+        if isinstance(around, ast.For)
+        for name in ast.walk(around.iter)
+        if isinstance(name, ast.Name)
+    }
+
+
+# --- calls that make a loop -------------------------------------------------------------------
+
+
+def _backward_calls(code: Code) -> list[ast.Call]:
+    """Return the calls of `backward` in order: of a loss, an accelerator, a scaled loss."""
+    return [call for name, call in code.calls() if name.endswith(".backward")]
+
+
+def _optimizers(code: Code) -> list[tuple[str, ast.Assign, ast.Call]]:
+    """Return (name, statement, call) of the optimizers that the file makes."""
+    found = []
+    for node in ast.walk(code.tree):
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
+            continue
+        if _OPTIMIZERS.search(dotted(node.value.func)):
+            found.append((ast.unparse(node.targets[0]), node, node.value))
+    return found
+
+
+def _steps(code: Code) -> list[ast.Call]:
+    """Return the calls that step something that is no schedule."""
+    return [
+        call
+        for name, call in code.calls()
+        if name.endswith(".step") and not _SCHEDULE.search(name.rpartition(".")[0])
+    ]
+
+
+def _steps_without_backward(code: Code) -> list[ast.Call]:
+    """Return optimizer steps in a loop of a file that makes the optimizer and clears gradients."""
+    names = {name for name, *_ in _optimizers(code)}
+    called = {name for name, _ in code.calls()}
+    clears = {f"{name}.zero_grad" for name in names}
+    if not clears & called:
+        return []
+    if any(re.search(r"backward|(?:^|[._])(?:value_and_)?grad$", name) for name in called - clears):
+        return []
+    return [
+        call
+        for name, call in code.calls()
+        if name.removesuffix(".step") in names and name.endswith(".step") and not call.args
+        if any(isinstance(around, ast.For | ast.While) for around in code.ancestors(call))
+    ]
+
+
+def _belongs_to_trainer(code: Code) -> bool:
+    """Say whether a trainer or an engine drives the loop, and steps and clears by itself."""
+    for node in ast.walk(code.tree):
+        if isinstance(node, ast.ClassDef):
+            if any(dotted(base).endswith(("Trainer", "Callback")) for base in node.bases):
+                return True
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names = [getattr(node, "module", None) or "", *(a.name for a in node.names)]
+            if any(_ENGINES.search(name) for name in names):
+                return True
+    return any(_ENGINES.search(name) for name, _ in code.calls())
+
+
+def _not_called(code: Code, backward: list[ast.Call]) -> Iterator[tuple[str, int]]:
+    """Yield which of backward, step and zero_grad the whole file never calls."""
+    made = _optimizers(code)
+    if not made or any(_handed_on(code, name) for name, *_ in made):
+        return
+    if not backward:
+        yield "backward-missing", _steps_without_backward(code)[0].lineno
+        return
+    if not any(isinstance(a, ast.For | ast.While) for c in backward for a in code.ancestors(c)):
+        called = {name.rsplit(".", 1)[-1] for name, _ in code.calls()}
+        if not any(getattr(code.function_of(c), "name", "") in called for c in backward):
+            return
+    steps = _steps(code)
+    if not steps:
+        if not _updates_by_hand(code):
+            yield "step-missing", backward[0].lineno
+        return
+    cleared = any("zero_grad" in name or "clear_grad" in name for name, _ in code.calls())
+    if not cleared and not _sets_grad(code):
+        yield "zero-grad-missing", backward[0].lineno
+
+
+def _handed_on(code: Code, optimizer: str) -> bool:
+    """Say whether the optimizer is given to a function that is not in this file."""
+    for name, call in code.calls():
+        last = name.rsplit(".", 1)[-1]
+        if last in code.functions or _ONLY_HOLDS.search(last) or last == "step":
+            continue
+        given = (*call.args, *(k.value for k in call.keywords))
+        if any(ast.unparse(g) == optimizer for g in given):
+            return True
+    return False
+
+
+def _updates_by_hand(code: Code) -> bool:
+    """Say whether weights are changed without an optimizer: `p.data -= lr * p.grad`."""
+    return any(isinstance(n, ast.Attribute) and n.attr == "grad" for n in ast.walk(code.tree))
+
+
+def _sets_grad(code: Code) -> bool:
+    """Say whether gradients are cleared by assignment or in place: `p.grad = None`."""
+    for node in ast.walk(code.tree):
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if any(isinstance(t, ast.Attribute) and t.attr == "grad" for t in targets):
+            return True
+        if isinstance(node, ast.Call) and ".grad.zero_" in dotted(node.func):
+            return True
+    return False
+
+
+# --- losses without a graph -------------------------------------------------------------------
+
+
+def _cut_losses(code: Code, backward: list[ast.Call]) -> Iterator[tuple[str, int]]:
+    for call in backward:
+        owner = call.func.value if isinstance(call.func, ast.Attribute) else call.func
+        named = dotted(owner)
+        if call.args and re.search(r"accelerator|fabric|engine|scaler|manager", named):
+            owner = call.args[0]
+        if _is_cut(code, owner, 6) or _under_no_grad(code, owner):
+            yield "loss-cut-off", call.lineno
+
+
+def _is_cut(code: Code, node: ast.expr, depth: int) -> bool:
+    """Say whether a value has lost its graph: `.item()`, `.detach()`, `torch.tensor(loss…)`."""
+    if depth <= 0:
+        return False
+    if isinstance(node, ast.Name):
+        bound = _last_bound(code, node)
+        return bound is not None and _is_cut(code, bound.value, depth - 1)
+    if isinstance(node, ast.Attribute):
+        return node.attr == "data"
+    if isinstance(node, ast.BinOp):
+        sides = (node.left, node.right)
+        cut = [_is_cut(code, side, depth - 1) for side in sides]
+        plain = [isinstance(code.value(side), int | float) for side in sides]
+        return any(cut) and all(c or p for c, p in zip(cut, plain, strict=True))
+    if not isinstance(node, ast.Call):
+        return False
+    name = dotted(node.func)
+    if name in _COPIES:
+        return name != "Variable" or bool(node.args and _is_cut(code, node.args[0], depth - 1))
+    if not isinstance(node.func, ast.Attribute):
+        return name == "float"
+    if node.func.attr in _CUTS and not node.args:
+        return True
+    return node.func.attr in _KEEPS and _is_cut(code, node.func.value, depth - 1)
+
+
+def _last_bound(code: Code, node: ast.Name) -> Binding | None:
+    """Return the assignment that a name holds at its use, None if `+=` or several may have made it.
+
+    A parameter that the function sets again holds what it was set to.
+    """
+    bound = code.bound(node)
+    return bound[0] if len(bound) == 1 and bound[0].value.lineno <= node.lineno else None
+
+
+def _under_no_grad(code: Code, node: ast.expr) -> bool:
+    """Say whether the loss was computed inside `with torch.no_grad():`."""
+    if not isinstance(node, ast.Name) or (bound := _last_bound(code, node)) is None:
+        return False
+    if not any(isinstance(n, ast.Call) for n in ast.walk(bound.value)):
+        return False
+    return any(
+        isinstance(around, ast.With)
+        and any(
+            isinstance(item.context_expr, ast.Call)
+            and _NO_GRAD.search(dotted(item.context_expr.func))
+            for item in around.items
+        )
+        for around in code.ancestors(bound.value)
+    )
+
+
+def _cleared_too_early(code: Code, backward: list[ast.Call]) -> Iterator[tuple[str, int]]:
+    """Yield where gradients are cleared between backward and the step: nothing is left to apply."""
+    for call in backward:
+        statement = next((a for a in code.ancestors(call) if isinstance(a, ast.stmt)), None)
+        block = _block_of(code, statement) if statement is not None else []
+        if statement is None or not block:
+            continue
+        at = block.index(statement)
+        again = block[:at] if isinstance(code.parents.get(statement), ast.For | ast.While) else []
+        cleared: dict[str, int] = {}
+        for later in (*block[at + 1 :], *again):  # a loop goes on with its first statement
+            names = [dotted(n.func) for n in ast.walk(later) if isinstance(n, ast.Call)]
+            stepped = [n.removesuffix(".step") for n in names if n.endswith(".step")]
+            if line := next((cleared[n] for n in stepped if n in cleared), 0):
+                yield "cleared-before-step", line
+            if any(n.endswith(".backward") for n in names) or any(
+                not _SCHEDULE.search(n) for n in stepped
+            ):
+                break
+            if isinstance(later, ast.Expr):
+                cleared |= {
+                    n.removesuffix(".zero_grad"): later.lineno
+                    for n in names
+                    if n.endswith(".zero_grad")
+                }
+
+
+def _block_of(code: Code, statement: ast.stmt) -> list[ast.stmt]:
+    parent = code.parents.get(statement)
+    for name in ("body", "orelse", "finalbody"):
+        block = getattr(parent, name, None)
+        if isinstance(block, list) and statement in block:
+            return block
+    return []
+
+
+# --- optimizers of other weights --------------------------------------------------------------
+
+
+def _stale_optimizers(code: Code, backward: list[ast.Call]) -> Iterator[tuple[str, int]]:
+    """Yield where the model is replaced, or given its adapter, after the optimizer was made."""
+    for name, statement, call in _optimizers(code):
+        scope = code.scope(statement)
+        trained = _training_lines(code, scope, backward)
+        models = {
+            dotted(n.func.value)
+            for n in ast.walk(call)
+            if isinstance(n, ast.Call)
+            and isinstance(n.func, ast.Attribute)
+            and n.func.attr in ("parameters", "named_parameters")
+        }
+        again = [s.lineno for n, s, _ in _optimizers(code) if n == name and s is not statement]
+        for node in ast.walk(scope):
+            if not isinstance(node, ast.Assign) or node.lineno <= statement.lineno:
+                continue
+            if code.scope(node) is not scope or ast.unparse(node.targets[0]) not in models:
+                continue
+            if not _replaces(node, ast.unparse(node.targets[0])) or _is_optional(code, node, scope):
+                continue
+            later = [line for line in trained if line > node.lineno]
+            if later and not any(node.lineno < line <= later[0] for line in again):
+                yield "optimizer-of-other-weights", node.lineno
+
+
+def _training_lines(code: Code, scope: ast.AST, backward: list[ast.Call]) -> list[int]:
+    """Return the lines of a scope that train: backward itself, or a function that has it."""
+    inside = {getattr(code.function_of(call), "name", "") for call in backward} - {""}
+    lines = [c.lineno for c in backward if code.function_of(c) is scope or code.scope(c) is scope]
+    lines += [
+        call.lineno
+        for name, call in code.calls()
+        if name.rsplit(".", 1)[-1] in inside and code.scope(call) is scope
+    ]
+    return sorted(lines)
+
+
+def _replaces(node: ast.Assign, model: str) -> bool:
+    """Say whether an assignment puts other weights in the model's place."""
+    if not isinstance(node.value, ast.Call):
+        return False
+    made = dotted(node.value.func)
+    if re.search(r"get_peft_model$|PeftModel\.from_pretrained$|deepcopy$", made):
+        return True
+    mentions = any(ast.unparse(n) == model for n in ast.walk(node.value) if isinstance(n, ast.expr))
+    return not mentions and bool(_MAKES_MODEL.search(ast.unparse(node.value.func)))
+
+
+def _is_optional(code: Code, node: ast.AST, scope: ast.AST) -> bool:
+    """Say whether a condition decides on a statement."""
+    for around in code.ancestors(node):
+        if around is scope:
+            return False
+        if isinstance(around, ast.If | ast.Try):
+            return True
+    return False
+
+
+# --- schedules --------------------------------------------------------------------------------
+
+
+def _misplaced_schedules(code: Code, backward: list[ast.Call]) -> Iterator[tuple[str, int]]:
+    """Yield schedules sized in steps and stepped per epoch, or the reverse."""
+    loops = [_loops_around(code, call) for call in backward]
+    batches = [around[0] for around in loops if around]
+    for node in ast.walk(code.tree):
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
+            continue
+        kind = dotted(node.value.func).rsplit(".", 1)[-1]
+        name = ast.unparse(node.targets[0])
+        steps = [c for n, c in code.calls() if n == f"{name}.step" and not c.args]
+        if not steps or not batches or (unit := _unit(code, kind, node.value)) is None:
+            continue
+        inside = [any(b in code.ancestors(c) for b in batches) for c in steps]
+        if unit == "steps" and not any(inside) and all(_in_epochs(code, c) for c in steps):
+            yield "schedule-stepped-per-epoch", steps[0].lineno
+        elif unit == "epochs" and all(inside) and max(map(len, loops)) > 1:
+            sometimes = any(isinstance(a, ast.If) for c in steps for a in code.ancestors(c))
+            if not sometimes:
+                yield "schedule-stepped-per-batch", steps[0].lineno
+
+
+def _loops_around(code: Code, call: ast.Call) -> list[ast.AST]:
+    """Return the loops around a call, the innermost first, within its function."""
+    found: list[ast.AST] = []
+    for around in code.ancestors(call):
+        if isinstance(around, ast.FunctionDef | ast.AsyncFunctionDef):
+            break
+        if isinstance(around, ast.For | ast.While):
+            found.append(around)
+    return found
+
+
+def _in_epochs(code: Code, call: ast.Call) -> bool:
+    """Say whether a call stands in a loop over epochs."""
+    return any(
+        isinstance(around, ast.For) and "epoch" in ast.unparse(around.target).lower()
+        for around in code.ancestors(call)
+    )
+
+
+def _unit(code: Code, kind: str, call: ast.Call) -> str | None:
+    """Return whether the length of a schedule counts steps or epochs, None if it is not told."""
+    if re.fullmatch(r"get_\w*schedule\w*|get_scheduler", kind):
+        given = keyword(call, "num_training_steps") or (call.args[-1] if call.args else None)
+    elif kind == "CosineAnnealingLR":
+        given = keyword(call, "T_max") or (call.args[1] if len(call.args) > 1 else None)
+    elif kind in ("LinearLR", "PolynomialLR"):
+        given = keyword(call, "total_iters")
+    elif kind == "OneCycleLR":
+        by_parts = keyword(call, "steps_per_epoch") is not None
+        return "steps" if by_parts or keyword(call, "total_steps") is not None else None
+    else:
+        return None
+    return _counts(code, given, 4)
+
+
+def _counts(code: Code, node: ast.expr | None, depth: int) -> str | None:
+    if node is None or depth <= 0:
+        return None
+    if _BY_STEPS.search(text := ast.unparse(node)):
+        return "steps"
+    if isinstance(node, ast.Name):
+        bound = code.bound(node)
+        inner = bound[0].value if len(bound) == 1 else None
+        if inner is not None and not isinstance(inner, ast.Constant):
+            return _counts(code, inner, depth - 1)
+    if isinstance(node, ast.BinOp):
+        sides = {_counts(code, side, depth - 1) for side in (node.left, node.right)}
+        return "steps" if "steps" in sides else None
+    if isinstance(node, ast.Call) and dotted(node.func) in ("int", "max", "round", "math.ceil"):
+        return _counts(code, node.args[0] if node.args else None, depth - 1)
+    return "epochs" if _EPOCHS.search(text) else None
+
+
+# --- labels -----------------------------------------------------------------------------------
+
+
+def _shifted_labels(code: Code) -> Iterator[int]:
+    """Yield the lines at which labels moved by one place are given to the model itself."""
+    in_place = _shifted_in_place(code)
+    for name, call in code.calls():
+        given = keyword(call, "labels")
+        if given is None or not _CALLS_MODEL.search(name):
+            continue
+        if isinstance(given, ast.Name) and (code.scope(given), given.id) in in_place:
+            yield in_place[(code.scope(given), given.id)]
+        elif _is_shifted(code, given, 6):
+            yield _shift_line(code, given)
+    for node in ast.walk(code.tree):
+        if isinstance(node, ast.Dict):
+            pairs = [(k.value, v) for k, v in zip(node.keys, node.values, strict=True)
+                     if isinstance(k, ast.Constant)]  # fmt: skip
+            given = dict(pairs).get("labels") if "input_ids" in dict(pairs) else None
+            if given is None or not _is_shifted(code, given, 6):
+                continue
+            if _hands_whole_batches(code):
+                yield _shift_line(code, given)
+
+
+def _hands_whole_batches(code: Code) -> bool:
+    """Say whether the rows go to the model as they are: `model(**batch)`, or a trainer's."""
+    for name, call in code.calls():
+        if re.search(r"(?:^|\.)(?:Trainer|SFTTrainer|Seq2SeqTrainer)$", name):
+            return True
+        if _CALLS_MODEL.search(name) and any(k.arg is None for k in call.keywords):
+            return True
+    return False
+
+
+def _shifted_in_place(code: Code) -> dict[tuple[ast.AST, str], int]:
+    """Return the names filled as `labels[:, :-1] = input_ids[:, 1:]`, with the line."""
+    found = {}
+    for node in ast.walk(code.tree):
+        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Subscript):
+            continue
+        target, value = node.targets[0], node.value
+        if not isinstance(target.value, ast.Name) or _slice(target) != (None, -1):
+            continue
+        if isinstance(value, ast.Call | ast.Subscript) and _is_shifted(code, value, 3):
+            found[(code.scope(node), target.value.id)] = node.lineno
+    return found
+
+
+def _shift_line(code: Code, node: ast.expr) -> int:
+    """Return the line where the shift is written: a name's last assignment."""
+    if isinstance(node, ast.Name) and (bound := _last_bound(code, node)) is not None:
+        return bound.line
+    return node.lineno
+
+
+def _is_shifted(code: Code, node: ast.expr, depth: int) -> bool:
+    """Say whether an expression is ids or labels from the second place on."""
+    if depth <= 0:
+        return False
+    if isinstance(node, ast.Subscript):
+        return _slice(node) == (1, None)
+    if isinstance(node, ast.Name):
+        bound = _last_bound(code, node)
+        return bound is not None and _is_shifted(code, bound.value, depth - 1)
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, ast.Add) and _is_shifted(code, node.left, depth - 1)
+    if isinstance(node, ast.List | ast.Tuple):
+        return bool(node.elts) and _is_shifted(code, node.elts[0], depth - 1)
+    if not isinstance(node, ast.Call):
+        return False
+    last = dotted(node.func).rsplit(".", 1)[-1]
+    if last == "roll":
+        by = node.args[-1] if len(node.args) < 3 else node.args[1]
+        return code.value(keyword(node, "shifts") or by) in (-1, [-1])
+    if last not in _WRAPS:
+        return False
+    module = isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) in (
+        "torch", "F", "np", "numpy", "torch.nn.functional",
+    )  # fmt: skip
+    if isinstance(node.func, ast.Attribute) and not module:
+        return _is_shifted(code, node.func.value, depth - 1)
+    return bool(node.args) and _is_shifted(code, node.args[0], depth - 1)
+
+
+def _slice(node: ast.Subscript) -> tuple[Any, Any] | None:
+    """Return (lower, upper) of the slice of the last axis, None if it is no plain slice."""
+    last = (
+        node.slice.elts[-1] if isinstance(node.slice, ast.Tuple) and node.slice.elts else node.slice
+    )
+    if isinstance(node.slice, ast.Tuple) and len(node.slice.elts) > 2:
+        return None
+    if not isinstance(last, ast.Slice) or last.step is not None:
+        return None
+    bounds = []
+    for end in (last.lower, last.upper):
+        try:
+            bounds.append(None if end is None else ast.literal_eval(end))
+        except (ValueError, TypeError):
+            return None
+    return bounds[0], bounds[1]
+
+
+def _never_shifted(code: Code) -> int | None:
+    """Return the line of an own cross-entropy whose logits and labels nothing shifts."""
+    text = ast.unparse(code.tree)
+    if not _CAUSAL.search(text) or _OTHER_OBJECTIVE.search(text):
+        return None
+    if re.search(r"\b1:|:-1|:- 1|roll\(|shift|next_token|narrow\(", text):
+        return None
+    for name, call in code.calls():
+        last = name.rsplit(".", 1)[-1]
+        if not re.fullmatch(r"cross_entropy|criterion|loss_fn|loss_fct|loss_func|ce_loss|ce", last):
+            continue
+        if len(call.args) < 2 or last in code.functions:
+            continue
+        logits, labels = (ast.unparse(a) for a in call.args[:2])
+        if "logits" in logits and re.search(r"labels|input_ids|\bids\b", labels):
+            return call.lineno
+    return None
+
+
+# --- Lightning --------------------------------------------------------------------------------
+
+
+def _lightning(code: Code) -> Iterator[Found]:
+    """Yield `loop` of a LightningModule, and that its training step gives back no loss."""
+    for node in ast.walk(code.tree):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        if not any(dotted(base).endswith("LightningModule") for base in node.bases):
+            continue
+        step = next((n for n in node.body if getattr(n, "name", "") == "training_step"), None)
+        if not isinstance(step, ast.FunctionDef):
+            continue
+        yield "loop", "lightning", step.lineno
+        text = ast.unparse(node)
+        if "manual_backward" in text or "automatic_optimization" in text:
+            continue
+        if not any(_gives_back(inner) for inner in _own_nodes(step)):
+            yield "loop_fault", "training-step-returns-nothing", step.lineno
+
+
+def _own_nodes(function: ast.FunctionDef) -> Iterator[ast.AST]:
+    """Yield the nodes of a function without those of functions inside it."""
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            waiting += ast.iter_child_nodes(node)
+
+
+def _gives_back(node: ast.AST) -> bool:
+    if isinstance(node, ast.Raise | ast.Yield | ast.YieldFrom):
+        return True
+    empty = isinstance(node, ast.Return) and (
+        node.value is None or (isinstance(node.value, ast.Constant) and node.value.value is None)
+    )
+    return isinstance(node, ast.Return) and not empty

@@ -1,0 +1,157 @@
+"""Hand-written training loops: each fault found, the sound loops beside it left alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from ftdoctor.read.code import parse
+from ftdoctor.read.script import role_of
+from ftdoctor.read.script_facts import facts_of
+
+HEAD = """\
+model = AutoModelForCausalLM.from_pretrained("m")
+opt = torch.optim.AdamW(model.parameters(), lr=1e-4)
+"""
+SOUND = """\
+for epoch in range(epochs):
+    for batch in loader:
+        loss = model(**batch).loss
+        loss.backward()
+        opt.step()
+        opt.zero_grad()
+"""
+
+
+def faults(text: str) -> set[str]:
+    code, _ = parse(text)
+    assert code is not None
+    found = facts_of(code, role_of(code, "train.py"))
+    return {str(value) for name, value, _ in found if name.endswith(".loop_fault")}
+
+
+def changed(*pairs: tuple[str, str]) -> str:
+    text = HEAD + SOUND
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+FAULTY = {
+    "zero-grad-missing": [
+        changed(("        opt.zero_grad()\n", "")),
+        changed(("        opt.zero_grad()\n", ""), ("loss.backward()", "accelerator.backward(loss)")),
+        changed(("        opt.zero_grad()\n", ""), ("opt.step()", "scaler.step(opt)")),
+    ],
+    "step-missing": [
+        changed(("opt.step()", "sched.step()")),
+        changed(("        opt.step()\n", "")),
+    ],
+    "backward-missing": [changed(("        loss.backward()\n", ""))],
+    "cleared-before-step": [
+        changed(("        opt.step()\n        opt.zero_grad()", "        opt.zero_grad()\n        opt.step()")),
+        HEAD + "for b in loader:\n    loss = model(**b).loss\n    opt.zero_grad()\n    opt.step()\n"
+        "    loss.backward()\n",
+    ],
+    "loss-cut-off": [
+        changed(("loss.backward()", "loss = loss.detach().requires_grad_()\n        loss.backward()")),
+        changed(("model(**batch).loss", "torch.tensor(model(**batch).loss.item(), requires_grad=True)")),
+        changed(("loss.backward()", "total = loss.data / 4\n        total.requires_grad_(True).backward()")),
+        changed((
+            "        loss = model(**batch).loss\n",
+            "        with torch.no_grad():\n            loss = model(**batch).loss\n",
+        )),
+    ],
+    "optimizer-of-other-weights": [
+        changed(("for epoch", "model = get_peft_model(model, config)\nfor epoch")),
+        changed(("for epoch", "model = AutoModel.from_pretrained('m').to('cuda')\nfor epoch")),
+        HEAD + "def train():\n" + "".join(f"    {x}\n" for x in SOUND.splitlines())
+        + "model = load_model('m')\ntrain()\n",
+    ],
+    "schedule-stepped-per-epoch": [
+        changed(
+            ("for epoch", "s = get_linear_schedule_with_warmup(opt, 100, len(loader) * epochs)\nfor epoch")
+        ) + "    s.step()\n",
+        changed(
+            ("for epoch", "s = OneCycleLR(opt, 1e-3, epochs=3, steps_per_epoch=len(loader))\nfor epoch")
+        ) + "    s.step()\n",
+    ],
+    "schedule-stepped-per-batch": [
+        changed(
+            ("for epoch", "s = CosineAnnealingLR(opt, T_max=epochs)\nfor epoch"),
+            ("opt.step()", "opt.step(); s.step()"),
+        ),
+    ],
+    "labels-shifted-twice": [
+        changed(("**batch", "ids, labels=torch.roll(ids, -1, dims=1)")),
+        changed(("**batch", "ids[:, :-1], labels=ids[:, 1:].contiguous()")),
+        HEAD + "def make(r):\n    ids = tok(r)\n    return {'input_ids': ids[:-1], 'labels': ids[1:]}\n" + SOUND,
+        changed((
+            "        loss = model(**batch)",
+            "        labels[:, :-1] = ids[:, 1:]\n        loss = model(input_ids=ids, labels=labels)",
+        )),
+    ],
+    "labels-never-shifted": [
+        changed(("model(**batch).loss", "F.cross_entropy(model(**batch).logits.view(-1, v), labels.view(-1))")),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("fault", "text"), [(f, t) for f, texts in FAULTY.items() for t in texts])
+def test_each_fault_is_found_alone(fault: str, text: str) -> None:
+    assert faults(text) == {fault}
+
+
+SOUND_LOOPS = {
+    "plain": HEAD + SOUND,
+    "cleared first": HEAD + "for b in loader:\n    opt.zero_grad()\n    model(**b).loss.backward()\n"
+    "    opt.step()\n",
+    "accumulated": HEAD + "for i, b in enumerate(loader):\n    loss = model(**b).loss / 4\n"
+    "    loss.backward()\n    if i % 4 == 3:\n        opt.step()\n        opt.zero_grad()\n"
+    "    total += loss.item()\n",
+    "by hand": HEAD + "for b in loader:\n    model(**b).loss.backward()\n"
+    "    for p in model.parameters():\n        p.data -= 0.1 * p.grad\n        p.grad = None\n",
+    "trainer's step": "class Mine(Trainer):\n    def training_step(self, model, inputs):\n"
+    "        loss = self.compute_loss(model, inputs)\n        self.accelerator.backward(loss)\n"
+    "        return loss.detach()\nmodel = AutoModel.from_pretrained('m')\n",
+    "engine": "import deepspeed\n" + HEAD + "for b in loader:\n    loss = engine(b)\n"
+    "    engine.backward(loss)\n    engine.step()\n",
+    "handed on": HEAD + "def go(loss):\n    loss.backward()\nrun(model, opt, go)\n",
+    "two players": HEAD + "other = Adam(critic.parameters())\nfor b in loader:\n"
+    "    model(**b).loss.backward()\n    other.zero_grad()\n    opt.step()\n    opt.zero_grad()\n",
+    "moved": changed(("for epoch", "model = model.to('cuda')\nmodel = torch.compile(model)\nfor epoch")),
+    "tested afterwards": HEAD + SOUND + "model = AutoModelForCausalLM.from_pretrained('out')\n",
+    "resumed": changed(("for epoch", "if resume:\n    model = AutoModel.from_pretrained(x)\nfor epoch")),
+    "rebuilt": changed(
+        ("for epoch", "model = get_peft_model(model, c)\nopt = AdamW(model.parameters())\nfor epoch")
+    ),
+    "advantage": changed(("model(**batch).loss", "-(logp * adv.detach()).mean()")),
+    "epochs": changed(("for epoch", "s = CosineAnnealingLR(opt, T_max=epochs)\nfor epoch"))
+    + "    s.step()\n",
+    "own shift": changed((
+        "model(**batch).loss",
+        "F.cross_entropy(model(ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())",
+    )),
+    "own model": changed(("AutoModelForCausalLM.from_pretrained", "GPT"), ("**batch", "x, labels=ids[:, 1:]"))
+    + "GPT2.from_pretrained('x')\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SOUND_LOOPS)
+def test_a_sound_loop_has_no_fault(case: str) -> None:
+    assert faults(SOUND_LOOPS[case]) == set()
+
+
+LIGHTNING = """\
+class Net(pl.LightningModule):
+    def training_step(self, batch, index):
+        loss = self.model(**batch).loss
+        self.log("loss", loss)
+"""
+
+
+def test_a_lightning_step_must_return_its_loss() -> None:
+    assert faults(LIGHTNING) == {"training-step-returns-nothing"}
+    assert faults(LIGHTNING + "        return loss\n") == set()
+    assert faults(LIGHTNING + "        self.manual_backward(loss)\n") == set()
+    assert faults(LIGHTNING.replace("pl.LightningModule", "nn.Module")) == set()
