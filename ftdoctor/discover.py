@@ -236,12 +236,14 @@ WORDS_OF_A_RUN = {
 }
 PROSE = (".md", ".markdown", ".txt", ".rst")
 # What the text of a ticket is taken for before anybody looks whether it is one.
-_TICKET_KINDS = ("media", "console")
+_TICKET_KINDS = ("media", "console", "model-card")
 
 
 def _may_be_ticket(item: Found) -> bool:
     kind = item.kind.id if item.kind else ""
-    return item.source.name.lower().endswith(PROSE) and (not kind or kind in _TICKET_KINDS)
+    if not item.source.name.lower().endswith(PROSE):
+        return False
+    return not kind or (kind in _TICKET_KINDS and not (kind == "model-card" and _is_evidence(item)))
 
 
 def _as_ticket(item: Found) -> Found:
@@ -263,8 +265,10 @@ def is_run(found: Iterable[Found]) -> bool:
 def _is_evidence(item: Found) -> bool:
     if item.kind is None or not item.kind.evidence:
         return False
-    words = WORDS_OF_A_RUN.get(item.kind.id)
-    return words is None or words.search(Peek(item.source).window) is not None
+    words, peek = WORDS_OF_A_RUN.get(item.kind.id), Peek(item.source)
+    if words is None or words.search(peek.window):
+        return True
+    return item.kind.id == "ticket" and looks_like_log(peek)
 
 
 def _not_a_run(path: str, found: tuple[Found, ...], skipped: list[Artifact]) -> str:

@@ -81,6 +81,10 @@ PHRASES: dict[str, re.Pattern[str]] = {
             r"\bimmer (?:dieselbe|dasselbe|die gleiche|das gleiche)\b",
             r"(?:总是|永远|每次都?)(?:输出|回答|预测|生成).{0,4}(?:同一|相同|一样)",
         ),
+        "new-tokens-missing": (
+            rf"\b{_NOT} (?:write|output|emit|generate|produce|use)s? (?:\w+ ){{0,2}}"
+            r"(?:new|added|special|control|custom|extra) tokens?\b",
+        ),
         "echoes-prompt": (
             r"\b(?:repeats?|echo(?:e?s)?|copies) (?:back )?(?:the|my) (?:prompt|question|input)",
         ),

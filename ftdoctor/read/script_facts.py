@@ -39,17 +39,29 @@ _ANSWER_NAME = re.compile(
 def facts_of(code: Code, role: str) -> Iterator[Found]:
     """Yield (name without `script.`, value, line) for everything but prompts."""
     if role in ("other", "data"):  # a module that a training script may take its rows from
-        for part in (labels_of(code), boundaries_of(code), appended_ends(code)):
+        for part in (labels_of(code), boundaries_of(code), appended_ends(code), _asked(code)):
             for name, value, line in part:
                 yield f"{role}.{name}", value, line
         return
-    parts = [_paths(code), _devices(code), _tokenizer(code), _fragile(code)]
+    parts = [_paths(code), _devices(code), _tokenizer(code), _fragile(code), _asked(code)]
     if role == "train":
         parts += [labels_of(code), boundaries_of(code), appended_ends(code), answers_of(code)]
         parts += [_training(code), _frozen(code)]
     for part in parts:
         for name, value, line in part:
             yield f"{role}.{name}", value, line
+
+
+_ASKS_A_SERVER = re.compile(r"(?:^|\.)(?:completions|responses)\.create$")
+
+
+def _asked(code: Code) -> Iterator[Found]:
+    """Yield the models that a client asks an OpenAI-compatible server for."""
+    for name, call in code.calls():
+        asked = keyword(call, "model") if _ASKS_A_SERVER.search(name) else None
+        value = code.value(asked) if asked is not None else None
+        if isinstance(value, str):
+            yield "asked_model", value, call.lineno
 
 
 # --- training ---------------------------------------------------------------------------------

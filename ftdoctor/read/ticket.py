@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
-from ftdoctor.kinds import LOG_MARKS, Found, Peek, classify
+from ftdoctor.kinds import LOG_MARKS, Found, Peek, classify, looks_like_log
 from ftdoctor.model import ArtifactState, Fact, Where
 from ftdoctor.read import script, shell
 from ftdoctor.read.code import parse
@@ -75,10 +75,15 @@ class Piece:
 
 
 def looks_like_ticket(peek: Peek) -> bool:
-    """Say whether a text was written by somebody about a run of theirs."""
+    """Say whether a text was written by somebody about a run, and is no log alone."""
     if peek.binary or peek.source.size > MOST_BYTES or not peek.name.endswith(SUFFIXES):
         return False
-    return any(is_prose(line) and _FIRST_PERSON.search(line) for line in peek.window.splitlines())
+    prose = [line for line in peek.window.splitlines() if is_prose(line)]
+    if any(map(_FIRST_PERSON.search, prose)):
+        return True
+    if peek.name.startswith("readme"):  # of a repository, which shows how its code is used
+        return False
+    return bool(prose) and ("\n```" in peek.window or not looks_like_log(peek))
 
 
 def read_ticket(source: Source) -> Reading:
@@ -233,6 +238,8 @@ def _role(piece: Piece) -> str:
     code = parse(text)[0] if text else None
     if code is None:
         return ""
+    if any(name.endswith(".create") for name, _ in code.calls()):  # a client of a server
+        return "test"
     role = script.role_of(code, "")
     return role if role in ("test", "convert") else "train"
 
