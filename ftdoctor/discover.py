@@ -254,7 +254,10 @@ def _as_ticket(item: Found) -> Found:
 
     peek = Peek(item.source)
     told = "ticket" if looks_like_ticket(peek) else "console" if looks_like_log(peek) else ""
-    return Found(item.source, next(kind for kind in KINDS if kind.id == told)) if told else item
+    if not told:
+        return item
+    taken = Found(item.source, next(kind for kind in KINDS if kind.id == told))
+    return taken if _is_evidence(taken) else item
 
 
 def is_run(found: Iterable[Found]) -> bool:

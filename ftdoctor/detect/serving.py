@@ -15,10 +15,14 @@ _MOUNTED = (
     r"--lora[-_](?:modules|paths)",
     r"Loaded new LoRA adapter: name",
 )
-_MOUNTED_NAME = re.compile(
-    r"--lora[-_](?:modules|paths)[ =]+['\"]?([\w./-]+)=|\"name\":\s*\"([^\"]+)\""
-    r"|Loaded new LoRA adapter: name '([^']+)'"
+_FLAG = re.compile(
+    r"--lora[-_](?:modules|paths)[ =]+((?:['\"]?[\w./-]+=\S+\s*|['\"]?\{[^}]*\}['\"]?\s*)+)"
 )
+_NAMES = (
+    re.compile(r"(?:^|\s)['\"]?([\w./-]+)="),
+    re.compile(r"\"name\":\s*\"([^\"]+)\""),
+)
+_LOADED = re.compile(r"Loaded new LoRA adapter: name '([^']+)'")
 _WITHOUT, _WITH = r"\blora_request[:=] ?None\b", r"\blora_request[:=] ?LoRARequest\("
 _BODY = r"\"model\"\s*:\s*\"[^\"]+\""
 _ASKED = re.compile(r"\"model\"\s*:\s*\"([^\"]+)\"")
@@ -55,8 +59,10 @@ def adapter_not_asked(run: Run) -> Observation:
 
 
 def _names(text: str) -> Iterator[str]:
-    for found in _MOUNTED_NAME.finditer(text):
-        yield next(name for name in found.groups() if name)
+    for given in _FLAG.findall(text):
+        for pattern in _NAMES:
+            yield from pattern.findall(given)
+    yield from _LOADED.findall(text)
 
 
 def _asked(run: Run) -> Iterator[Fact]:

@@ -15,10 +15,17 @@ _NO_PROSE = re.compile(r"\s*(?:[\[{(<|$%#=]|>>>|\d{2,4}[-/:]|(?:INFO|WARN|ERROR|
 _ENDS = re.compile(r"(?<=[.!?。！？；])(?:\s+|(?=[\u4e00-\u9fff]))")
 _WHY = re.compile(r"(?i)\b(?:why|warum|wieso|weshalb|how come)\b|为什么|为何|怎么会|なぜ")
 _ASKS = re.compile(r"[?？]\W*$|吗\W*$")
+# What a writer says is not so. Messages deny too ("is not available", "no GPU found"): they stay.
 _DENIES = re.compile(
-    r"(?i)\b(?:not|no|never|nor|neither|without|cannot|can't|isn't|wasn't|aren't|doesn't|didn't|don't"
-    r"|won't|haven't|hasn't|nothing|none|ruled out|instead of|no longer|excluded?"
-    r"|nicht|kein\w*|nie|ohne|weder|ausgeschlossen|statt)\b|没有|没|不是|并非|排除|不会|未"
+    r"(?i)\b(?:it|this|that|which|problem|cause|reason|issue)"
+    r"(?:(?:['’]s| is| was) (?:not|never)| (?:is|was)n['’]t)\b"
+    r"|\b(?:I|we)\b.{0,20}(?:\bno|\bnot|\bnever|n['’]t|\bruled?)\b"
+    r"|\bthere (?:is|are|was|were)(?: no\b|n['’]t)"
+    r"|\bno (?:\w+ )?(?:OOM|NaNs?|errors?|warnings?|crash\w*|out of memory|exceptions?|spikes?)\b"
+    r"|\bwithout (?:any? )?(?:\w+ )?(?:OOM|NaN|error|warning)"
+    r"|\bruled out\b|\bexcluded\b|\binstead of\b|\bno longer\b|\bused to\b"
+    r"|\b(?:liegt|ist|war|sind|gibt|sehe|habe|kommt)\b.{0,20}\b(?:nicht|kein\w*|nie)\b"
+    r"|\bausgeschlossen\b|\bstatt\b|没有|不是|并非|排除|未(?:出现|发现)"
 )
 _NAMES_ERROR = re.compile(r"\b\w+(?:Error|Exception)\b")
 _PACKAGE = re.compile(
