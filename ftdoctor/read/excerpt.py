@@ -38,7 +38,8 @@ PHRASES: dict[str, re.Pattern[str]] = {
         "never-stops": (
             rf"\b{_NOT} (?:seem to |know when to )?(?:stops?|ends?)\b(?! (?:early|train))",
             r"\bkeeps? (?:on )?(?:generating|going|producing|talking|writing)\b",
-            r"\b(?:goes|rambles|runs|babbles) on\b(?! (?:cpu|cuda|gpu|the|a|one|two|my)\b)|\brambles for ?ever",
+            r"\b(?:goes|rambles|babbles) on (?:and on|until|generating|for ?ever|endlessly)",
+            r"\b(?:rambles|babbles) (?:for ?ever|endlessly)",
             rf"\b{_NOT} (?:produces?|emits?|outputs?|generates?|predicts?) (?:the |an |any )?"
             r"(?:eos|end.of|stop token|</s>|<\|)",
             r"\b(?:endless|infinite|never.ending)(?:ly)? (?:generat|output|text|loop)",
