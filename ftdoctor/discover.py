@@ -97,7 +97,7 @@ def discover(path: str | Path, *, choose: str = "") -> Discovery:
         else:
             sources = [local_source(local.parent, local)]
     found = tuple(Found(source, classify(source)) for source in sources)
-    if not is_run(found):
+    if not is_run(item for item in found if not _may_be_ticket(item)):
         found = tuple(_as_ticket(item) for item in found)
     if not is_run(found):
         raise UnreadableRunError(_not_a_run(text, found, skipped))
@@ -228,17 +228,36 @@ _TRAINING = re.compile(
 # card of a model that it trained.
 WORDS_OF_A_RUN = {
     **dict.fromkeys(("script", "notebook", "shell", "settings"), _TRAINING),
+    "ticket": re.compile(
+        rf"{_TRAINING.pattern}|\b(?:SFT|[DK]PO|GRPO|RLHF|GGUF|Ollama|vLLM)|learning.rate|微调|训练",
+        re.IGNORECASE,
+    ),
     "model-card": re.compile(r"(?m)^#+ Training (?:hyperparameters|results|procedure)"),
 }
-TICKETS = (".md", ".txt", ".rst")
+PROSE = (".md", ".markdown", ".txt", ".rst")
+# What the text of a ticket is taken for before anybody looks whether it is one.
+_TICKET_KINDS = ("media", "console", "model-card")
+
+
+def _may_be_ticket(item: Found) -> bool:
+    kind = item.kind.id if item.kind else ""
+    if not item.source.name.lower().endswith(PROSE):
+        return False
+    return not kind or (kind in _TICKET_KINDS and not (kind == "model-card" and _is_evidence(item)))
 
 
 def _as_ticket(item: Found) -> Found:
-    """Take prose that quotes a log for one, where there is nothing else: the text of a ticket."""
-    prose = item.source.name.lower().endswith(TICKETS)
-    if not prose or not looks_like_log(Peek(item.source)):
+    """Take prose for a ticket where there is nothing else, or for the log that it quotes."""
+    if not _may_be_ticket(item):
         return item
-    return Found(item.source, next(kind for kind in KINDS if kind.id == "console"))
+    from ftdoctor.read.ticket import looks_like_ticket
+
+    peek = Peek(item.source)
+    told = "ticket" if looks_like_ticket(peek) else "console" if looks_like_log(peek) else ""
+    if not told:
+        return item
+    taken = Found(item.source, next(kind for kind in KINDS if kind.id == told))
+    return taken if _is_evidence(taken) else item
 
 
 def is_run(found: Iterable[Found]) -> bool:
@@ -249,8 +268,10 @@ def is_run(found: Iterable[Found]) -> bool:
 def _is_evidence(item: Found) -> bool:
     if item.kind is None or not item.kind.evidence:
         return False
-    words = WORDS_OF_A_RUN.get(item.kind.id)
-    return words is None or words.search(Peek(item.source).window) is not None
+    words, peek = WORDS_OF_A_RUN.get(item.kind.id), Peek(item.source)
+    if words is None or words.search(peek.window):
+        return True
+    return item.kind.id == "ticket" and looks_like_log(peek)
 
 
 def _not_a_run(path: str, found: tuple[Found, ...], skipped: list[Artifact]) -> str:

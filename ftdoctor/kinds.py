@@ -587,6 +587,7 @@ KINDS: tuple[Kind, ...] = (
     # logs, by looks
     Kind("console", "console:read_console", CONSOLE_NAMES, looks_like_log),
     # by name, when nothing else claims it
+    Kind("ticket", "ticket:read_ticket", (), never),
     Kind("data-text", "data:read_text", DATA_TEXT_NAMES, never),
     Kind("settings", "settings:read_settings", SETTINGS_NAMES, never),
 )

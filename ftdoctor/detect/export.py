@@ -6,8 +6,10 @@ import re
 from typing import Literal
 
 from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect.tokens import family_of
 from ftdoctor.families import find_family
 from ftdoctor.model import Fact, Observation, Run
+from ftdoctor.read.prompts import formats_of
 
 GGUF = "GGUF file"
 _TOKENIZER_FILES = ("tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -25,6 +27,8 @@ FORMATS: tuple[tuple[str, str, str], ...] = (
     ("Alpaca", r"### ?Instruction", ""),
     ("Vicuna", r"USER: ", "</s>"),
 )
+# Formats (`read/prompts.py`) whose markers are tokens of one family's vocabulary alone.
+OF_ONE_VOCABULARY = frozenset({"llama-3", "llama-4", "gemma", "deepseek", "command-r"})
 
 
 def format_of(template: str) -> tuple[str, str] | None:
@@ -319,12 +323,27 @@ def modelfile_template_differs(run: Run) -> Observation:
     if theirs is None:
         return unobservable("No Modelfile with a TEMPLATE", "Modelfile")
     if ours is None:
-        return unobservable("The training template is not known", "tokenizer files or GGUF file")
+        return _template_of_other_family(run, theirs)
     left, right = _written_format(str(ours.value)), format_of(str(theirs.value))
     if left is None or right is None:
         return unobservable("A template is of no known format", "tokenizer files")
     text = f"Training used {left[0]}, the Modelfile's TEMPLATE writes {right[0]}"
     return (absent if left == right else present)(text, theirs, ours)
+
+
+def _template_of_other_family(run: Run, theirs: Fact) -> Observation:
+    """Judge a TEMPLATE by the model's family where the training template is not at hand.
+
+    Markers of one family's vocabulary are no tokens of another; formats that people give to any
+    model (ChatML, plain words) tell nothing.
+    """
+    own = family_of(run)
+    written = [f for f in formats_of(str(theirs.value)) if f in OF_ONE_VOCABULARY]
+    if own is None or not own.formats or not written:
+        return unobservable("The training template is not known", "tokenizer files or GGUF file")
+    text = f"The Modelfile's TEMPLATE writes {written[0]} format, the model is of {own.id}"
+    facts = [theirs, *([family] if (family := run.fact("model.family")) else [])]
+    return (absent if written[0] in own.formats else present)(text, *facts)
 
 
 @detector("export.modelfile_incomplete")

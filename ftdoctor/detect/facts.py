@@ -163,6 +163,8 @@ def missing(
         found = run.known(name)
         if found is not None and found.value not in (None, "", [], {}):
             return absent(said(found), found)
+    if (pasted := run.fact("run.pasted")) is not None:
+        return unobservable(f"{pasted.where} need not show {named(fact)}", home_of(fact))
     witnesses = [c for c in known_if if witness(run, c)]
     if not witnesses:
         return unobservable(f"No file was found that should give {named(fact)}", home_of(fact))

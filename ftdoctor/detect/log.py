@@ -342,6 +342,8 @@ def matches(
         return present(_quoted(found, total), *(t.fact for t in found[:3]))
     if survived:
         return absent(f"Training went on after {_quoted(survived, len(survived))}")
+    if run.fact("run.pasted"):
+        return unobservable("What was pasted holds no such message", LOG)
     return absent("No such message in the console output")
 
 

@@ -15,5 +15,6 @@ def told(run: Run, *, outcome: str) -> Observation:
             "Nobody has told whether this is so", f"your own test (tell it: --observed {outcome})"
         )
     if fact.value:
-        return present(f"You have seen it (`--observed {outcome}`)", fact)
+        how = f"--observed {outcome}" if fact.where.path.startswith("--") else str(fact.where)
+        return present(f"You have seen it (`{how}`)", fact)
     return absent(f"You have seen that it is not so (`--observed not:{outcome}`)", fact)

@@ -406,6 +406,8 @@ def tokens_added_without_resize(run: Run) -> Observation:
     resized = facts_named(run, "script.train.resizes_embeddings", "script.train.extends_vocabulary")
     if resized:
         return absent("the embedding is resized", *added, *resized)
+    if run.fact("run.pasted"):
+        return unobservable("What was pasted may not be all of the script", _TRAIN_SCRIPT)
     return present(f"tokens are added at {added[0].where}, and no embedding is resized", *added)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ftdoctor.model import Fact, Where
-from ftdoctor.read.excerpt import is_excerpt, printed_tokenizer, told_facts
+from ftdoctor.read.excerpt import is_excerpt, printed_tokenizer, said_in, told_facts
 
 if TYPE_CHECKING:
     from ftdoctor.read.assemble import RunParts
@@ -99,7 +99,8 @@ def conclude(parts: RunParts, curves: Curves, items: Sequence[Item]) -> None:
     names = {point.name for point in curves.points}
     if is_excerpt(curves.points, items):
         parts.add("run.excerpt", True, Where(items[0].artifact.path))
-        _add_all(parts, told_facts(items[0]))
+        if items[0].artifact.kind == "console":  # of a ticket its reader has said it
+            _add_all(parts, told_facts(said_in(items[0])))
     if "tokenizer.eos_token" not in parts.facts:
         _add_all(parts, printed_tokenizer(items))
     _put_aside_last(parts, {path for path, _ in curves.aside})

@@ -263,6 +263,7 @@ FACTS: dict[str, str] = {
     "log.interleaved": "true if several processes wrote the same steps into one log",
     "log.rows_counted": "a log tells no steps: those of its rows are their numbers",
     "run.excerpt": "true if all there is is a few lines that someone chose (`read/excerpt.py`)",
+    "run.pasted": "true if all there is was pasted into a ticket: what it lacks may be elsewhere",
     "run.trainer": "hf | trl | axolotl | llama-factory | unsloth | torchtune | tinker | mlx | deepspeed | megatron | nemo | verl | openrlhf | lightning | ray | openai",
     "run.kind": "sft | preference | reward | rl | pretrain | classification: decided from the metric names and settings",
     "progress.global_step": "last optimizer step known",

@@ -54,6 +54,11 @@ TOKEN_FORMATS = (
     _format("pipe-roles", r"<\|(?:user|assistant|prompter)\|>", r"<\|assistant\|>"),
     _format("command-r", r"<\|START_OF_TURN_TOKEN\|>", r"<\|CHATBOT_TOKEN\|>"),
 )
+# Headings of hand-written formats in German, Spanish, French and Chinese.
+_ASKED = (
+    r"Frage|Anweisung|Eingabe|Benutzer|Nutzer|Pregunta|Instrucción|Consigne|问题?|指令|输入|用户"
+)
+_ANSWERED = r"Antwort|Ausgabe|Respuesta|Réponse|回答|答案?|输出|助手|回复"
 WORD_FORMATS = (
     _format("human-bot-tags", r"<(?:human|bot|HUMAN|ASSISTANT)>:?", r"<(?:bot|ASSISTANT)>:?"),
     _format(
@@ -63,8 +68,9 @@ WORD_FORMATS = (
     ),
     _format(
         "hash-roles",
-        r"#{2,3} ?(?:Human|User|Assistant|System|Question|Answer|Context|Prompt|Completion)\b",
-        r"#{2,3} ?(?:Assistant|Answer|Completion)" + _TO_COLON,
+        r"#{2,3} ?(?:Human|User|Assistant|System|Question|Answer|Context|Prompt|Completion"
+        rf"|{_ASKED}|{_ANSWERED})\b",
+        rf"#{{2,3}} ?(?:Assistant|Answer|Completion|{_ANSWERED})" + _TO_COLON,
     ),
     _format("vicuna", r"\bUSER: |\bASSISTANT:", r"\bASSISTANT:"),
     _format(
@@ -77,7 +83,11 @@ WORD_FORMATS = (
         r"(?m)^(?:Instruct|Instruction|Input|Output|Response) ?:",
         r"(?m)^(?:Output|Response) ?:",
     ),
-    _format("question-answer", r"(?m)^(?:Question|Answer|Q|A) ?:", r"(?m)^(?:Answer|A) ?:"),
+    _format(
+        "question-answer",
+        rf"(?m)^(?:Question|Answer|Q|A|{_ASKED}|{_ANSWERED}) ?[:：]",
+        rf"(?m)^(?:Answer|A|{_ANSWERED}) ?[:：]",
+    ),
 )
 FORMATS = (*TOKEN_FORMATS, *WORD_FORMATS)
 

@@ -60,13 +60,16 @@ def read(source: Source) -> Reading:
     return reading_of(text, source.path, lambda line: Where(source.path, line=line))
 
 
-def reading_of(text: str, path: str, place: Place) -> Reading:
-    """Read Python source; `place` turns a line of `text` into its provenance."""
+def reading_of(text: str, path: str, place: Place, *, assumed: str = "") -> Reading:
+    """Read Python source; `place` turns a line of `text` into its provenance.
+
+    `assumed` is the role of a fragment that does not show its own.
+    """
     code, problem = parse(text)
     if code is None:
         fact = Fact("script.syntax_error", problem, Where(path))
         return Reading(ArtifactState.PARTIAL, f"{problem}; only its name is used", facts=(fact,))
-    role = role_of(code, path)
+    role = assumed or role_of(code, path)
     facts = [Fact(f"script.{role}.file", path, Where(path))]
     facts.append(Fact("script.imports", imported_modules(code.tree), Where(path)))
     facts += [Fact(f"script.{n}", v, place(at)) for n, v, at in facts_of(code, role)]

@@ -45,17 +45,30 @@ def facts_of(code: Code, role: str) -> Iterator[Found]:
             boundaries_of(code),
             appended_ends(code),
             loop_faults_of(code),
+            _asked(code),
         ):
             for name, value, line in part:
                 yield f"{role}.{name}", value, line
         return
-    parts = [_paths(code), _devices(code), _tokenizer(code), _fragile(code)]
+    parts = [_paths(code), _devices(code), _tokenizer(code), _fragile(code), _asked(code)]
     if role == "train":
         parts += [labels_of(code), boundaries_of(code), appended_ends(code), answers_of(code)]
         parts += [_training(code), _frozen(code), loop_faults_of(code), label_shifts_of(code)]
     for part in parts:
         for name, value, line in part:
             yield f"{role}.{name}", value, line
+
+
+_ASKS_A_SERVER = re.compile(r"(?:^|\.)(?:completions|responses)\.create$")
+
+
+def _asked(code: Code) -> Iterator[Found]:
+    """Yield the models that a client asks an OpenAI-compatible server for."""
+    for name, call in code.calls():
+        asked = keyword(call, "model") if _ASKS_A_SERVER.search(name) else None
+        value = code.value(asked) if asked is not None else None
+        if isinstance(value, str):
+            yield "asked_model", value, call.lineno
 
 
 # --- training ---------------------------------------------------------------------------------

@@ -152,6 +152,8 @@ def _is_probe(code: Code, node: ast.expr) -> bool:
             _PROBE_NAMES.search(name.lower()) for name in _names(around.targets)
         ):
             return True
+        if isinstance(around, ast.Lambda):
+            return _generates(around)
     function = code.function_of(node)
     if not isinstance(function, ast.Module):
         return _generates(function)

@@ -332,3 +332,17 @@ def test_nothing_is_executed(tmp_path: Any) -> None:
     trap = tmp_path / "trap"
     reading(f"open({str(trap)!r}, 'w').write('x')\n__import__('os').mkdir({str(trap)!r} + 'd')")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_text_made_for_every_row_in_a_lambda_is_training_text() -> None:
+    code = """
+        from transformers import Trainer
+        def text_of(row):
+            return f"### Question: {row['q']}\\n### Answer: {row['a']}"
+        rows = rows.map(lambda row: tokenizer(text_of(row), truncation=True))
+        Trainer(model=model, train_dataset=rows).train()
+        ask = lambda q: model.generate(**tokenizer(f"### Question: {q}\\n### Answer:"))
+    """
+    train, probe = fact(code, "script.train.prompt"), fact(code, "script.probe.prompt")
+    assert [found["answer"] for found in train] == ["{a}"]
+    assert len(probe) == 1
