@@ -344,5 +344,5 @@ def test_a_text_made_for_every_row_in_a_lambda_is_training_text() -> None:
         ask = lambda q: model.generate(**tokenizer(f"### Question: {q}\\n### Answer:"))
     """
     train, probe = fact(code, "script.train.prompt"), fact(code, "script.probe.prompt")
-    assert [found["answer"] for found in train] == ["{a}"]
+    assert [found["answer"] for found in train] == [" {a}"]
     assert len(probe) == 1
