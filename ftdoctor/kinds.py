@@ -355,6 +355,7 @@ LOG_MARKS = re.compile(
     |\d+%\|.{0,40}\|\s*\d+/\d+\s\[|slurmstepd:|srun:|CUDA\ out\ of\ memory|==\(\(====\)\)==
     |\b(?:train_|eval_|val_)?loss\s*[=:]\s*-?(?:\d|nan|inf)|\bEpoch\s*\[?\d+\s*/\s*\d+
     |^\W*(?:Step|Epoch)\W+Training\ Loss\b
+    |\.py:\d+:\ \w*Warning:|^\s*precision\s+recall\s+f1-score\s+support
     |Total\ optimization\ steps|trainable\ params:|torch\.distributed|\busage:\ \S+\.py
     |(?:Runtime|Value|Key|Type|Import|ModuleNotFound|FileNotFound|Assertion)Error:""",
     re.VERBOSE | re.MULTILINE | re.IGNORECASE,

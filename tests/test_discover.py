@@ -299,6 +299,8 @@ def test_a_ticket_alone_is_read_as_a_log_and_prose_is_not(tmp_path: Path) -> Non
     ticket = tmp_path / "issue.md"
     ticket.write_text("Loading fails:\n\nTraceback (most recent call last):\nValueError: no\n")
     assert [item.kind.id for item in discover(ticket).found if item.kind] == ["console"]
+    ticket.write_text("Worse after it:\n\n> /x/lib/bnb.py:336: UserWarning: Merge lora module\n")
+    assert [item.kind.id for item in discover(ticket).found if item.kind] == ["console"]
     ticket.write_text("It does not work. What can I do?\n")
     with pytest.raises(UnreadableRunError):
         discover(ticket)

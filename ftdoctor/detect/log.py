@@ -417,8 +417,11 @@ def _passing(body: Iterable[str], patterns: Sequence[str]) -> str:
 
 
 @detector("log.unexplained_exception")
-def unexplained_exception(run: Run) -> Observation:
-    """Find an exception that ended the run and that no pattern of the library knows."""
+def unexplained_exception(run: Run, *, ends_with: list[str] | None = None) -> Observation:
+    """Find an exception that ended the run and that no pattern of the library knows.
+
+    With `ends_with`, one of those that match such a pattern.
+    """
     if not has_text(run):
         return unobservable("No console output was found", LOG)
     log = log_of(run)
@@ -436,6 +439,11 @@ def unexplained_exception(run: Run) -> Observation:
         return absent("No exception ended the run")
     if any(not log.survived(t) for p in log.fatal for t in log.find([p])):
         return absent("A known message accounts for the end of the run", unknown[0].fact)
+    if ends_with:
+        meant = {id(t) for t in log.find(ends_with)}
+        unknown = [text for text in unknown if id(text) in meant]
+    if not unknown:
+        return absent("The exception that ended the run is of another kind")
     return present(_quoted(unknown[:1], 1), *(t.fact for t in unknown[:3]))
 
 

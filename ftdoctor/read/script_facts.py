@@ -194,7 +194,12 @@ def _gives_back(node: ast.AST, frozen: int) -> bool:
     return bool(_NEW_LAYER.search(made))
 
 
-_NARROWING = {"select", "shuffle", "take", "head", "sample", "with_format"}
+# Methods of data sets that give the same rows in another order or form, and those that take some.
+_KEEPING = frozenset(
+    {"shuffle", "map", "with_format", "with_transform", "cast", "cast_column", "flatten_indices"}
+    | {"rename_column", "rename_columns", "remove_columns", "select_columns", "to_iterable_dataset"}
+)
+_NARROWING = _KEEPING | {"select", "take", "head", "tail", "sample", "shard"}
 
 
 _CONVERTERS = {"standardize_sharegpt", "standardize_data_formats", "to_sharegpt"}
@@ -235,30 +240,51 @@ def _reads_in_order(code: Code, last: str, call: ast.Call) -> bool:
 
 def _same_rows(code: Code, train: ast.expr | None, given: ast.expr | None) -> str | None:
     """Return the source of the training rows if evaluation is given the same, or a part of them."""
-    if not isinstance(train, ast.Name | ast.Subscript | ast.Attribute) or given is None:
+    if train is None or given is None:
         return None
-    return _source(train) if _source(_widened(code, given)) == _source(train) else None
+    whole = _widened(code, train, _KEEPING)
+    if not isinstance(whole, ast.Name | ast.Subscript | ast.Attribute):
+        return None
+    of = _source(whole)
+    return of if _source(_widened(code, given, _NARROWING)) == of else None
 
 
-def _widened(code: Code, node: ast.expr) -> ast.expr:
-    """Return the rows that `.select(…)` and its like were taken from, through names.
+def _widened(code: Code, node: ast.expr, through: frozenset[str]) -> ast.expr:
+    """Return the rows that others were made of by the methods named, and through names.
 
     A name that is set several times may have lost those rows since.
     """
-    for _ in range(4):
+    for _ in range(8):
         inner: ast.expr = node
         if isinstance(node, ast.Name) and len(bound := code.bound(node)) == 1:
             inner = bound[0].value
-        taken = isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute)
-        if not taken or inner.func.attr not in _NARROWING:  # type: ignore[attr-defined]
+        whole = inner if isinstance(inner, ast.Name) else _made_of(code, inner, through)
+        if whole is None or whole is node:
             break
-        whole = inner.func.value  # type: ignore[attr-defined]
         if isinstance(whole, ast.Name):
             names = code.bindings.get(code.scope(inner), {})
             if len(names.get(whole.id, [])) > 1:
                 break
         node = whole
     return node
+
+
+def _made_of(code: Code, node: ast.expr, through: frozenset[str]) -> ast.expr | None:
+    """Return what a method, a slice or a split was applied to, None if it is none of them."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return node.func.value if node.func.attr in through else None
+    if not isinstance(node, ast.Subscript) or through is _KEEPING:
+        return None
+    if isinstance(node.slice, ast.Slice):
+        rows = node.value
+        by_place = isinstance(rows, ast.Attribute) and rows.attr == "iloc"
+        return rows.value if by_place else rows  # type: ignore[attr-defined]
+    parts: ast.expr = node.value
+    if isinstance(parts, ast.Name) and len(bound := code.bound(parts)) == 1:
+        parts = bound[0].value
+    if isinstance(parts, ast.Call) and isinstance(parts.func, ast.Attribute):
+        return parts.func.value if parts.func.attr == "train_test_split" else None
+    return None
 
 
 def _formatting(last: str, call: ast.Call) -> str | None:

@@ -116,6 +116,14 @@ def test_unknown_exception_is_unexplained_and_a_known_one_is_not() -> None:
     assert log.unexplained_exception(known).state is State.ABSENT
 
 
+def test_unknown_exception_of_one_wording() -> None:
+    run = run_of("Traceback (most recent call last):\nValueError: `a_b` must be set\n")
+    log.prepare(run, [])
+    meant = log.unexplained_exception(run, ends_with=["must be"])
+    assert meant.state is State.PRESENT
+    assert log.unexplained_exception(run, ends_with=["cannot be"]).state is State.ABSENT
+
+
 @pytest.mark.parametrize(
     "line",
     [
