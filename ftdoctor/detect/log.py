@@ -12,7 +12,7 @@ import weakref
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -33,8 +33,11 @@ LOG = "stdout log"
 PROGRESS = ("started", "checkpoint-saved", "evaluation", "finished")
 
 # Last line of a traceback: `torch.cuda.OutOfMemoryError: ...`, `KeyError: 'text'`, `SystemExit`.
+# A quoted mail, a container or a logger puts a word in front.
 EXCEPTION = re.compile(
-    r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Failure|NotFound|Mismatch)\b(?::|$)"
+    r"^\s{0,8}(?:(?:> ?)+|\[[\w .:-]{1,30}\] |[\w.-]+ +\| "
+    r"|\d{4}-\d\d-\d\d[T ][\d:.,]+Z? (?:(?:- )?\[?[A-Z]+\]? (?:- )?)?)?"
+    r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Failure|NotFound|Mismatch)\b(?::|$)"
 )
 
 # Packages that watch a run from a thread of their own: what is raised there ends no training. The
@@ -45,6 +48,19 @@ WATCHERS = re.compile(
 )
 STANDARD = re.compile(r"[/\\]python3?\.?\d*[/\\](?!site-packages|dist-packages)|<frozen ")
 FRAME = re.compile(r'File "([^"]+)", line \d+')
+
+# A window of this many columns breaks a message into lines (judgement); what begins one, and what
+# is the beginning of something else.
+WRAPPED = range(60, 241)
+WRAPPED_LINES = 12
+_BEGINS = re.compile(
+    r"(?i)error|exception|warning|\bwarn\b|fatal|cancelled|fail|kill|mismatch|did not|received"
+)
+_NEW = re.compile(
+    r"^\W*(?:File \"|Traceback|During handling|The above exception|\w*Warning: )"
+    r"|^\s*(?:[{$|+=*#]|\[(?!\d+\])|>>>|-{3}|\d{4}-\d\d-\d\d|\d+%)|\d+%\|"
+)
+_QUOTED = re.compile(r"^(?:> ?)+|^\s+")
 
 # Messages that only hand on what happened elsewhere: a launcher, another rank, a wrapper.
 CONSEQUENCES = (
@@ -66,7 +82,10 @@ CONSEQUENCES = (
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One line of console text and its place; `event` marks the lines of a traceback."""
+    """One line of console text and its place; `event` marks the lines of a traceback.
+
+    `wrapped` is the message that it begins, if a narrow window broke it into several lines.
+    """
 
     path: str
     line: int
@@ -74,6 +93,7 @@ class Text:
     text: str
     count: int
     event: int = 0
+    wrapped: str = ""
 
     @property
     def fact(self) -> Fact:
@@ -141,7 +161,7 @@ def log_of(run: Run) -> Log:
     kept = _kept.get(id(run))
     if kept is not None and kept[0]() is run:
         return kept[1]
-    texts = list(_texts(run))
+    texts = list(_unwrapped(list(_texts(run))))
     progress = _progress(run)
     earlier = earlier_starts({*progress, *(text.path for text in texts)}, progress)
     ordered = run.fact("run.excerpt") is None or not any(t.text.startswith("...") for t in texts)
@@ -178,7 +198,7 @@ def scan(texts: Sequence[Text], patterns: Sequence[str]) -> dict[str, list[int]]
     together = _compiled(tuple(patterns))
     found: dict[str, list[int]] = {p: [] for p in patterns}
     for index, text in enumerate(texts):
-        for which in together.Match(_searched(text.text)) or ():
+        for which in together.Match(_searched(text.wrapped or text.text)) or ():
             found[patterns[which]].append(index)
     return found
 
@@ -231,6 +251,33 @@ def _texts(run: Run) -> Iterator[Text]:
                 rows.append((path, line or 0, offset, Text(path, line or 0, rank, text, 1, mark)))
     rows.sort(key=lambda row: row[:3])
     yield from (text for *_, text in rows)
+
+
+def _unwrapped(texts: Sequence[Text]) -> Iterator[Text]:
+    """Yield the lines, those that begin a wrapped message with all of it.
+
+    It is joined with blanks, as at the end of words, and without, as at a column.
+    """
+    for index, text in enumerate(texts):
+        parts = [text]
+        if len(text.text) in WRAPPED and _BEGINS.search(text.text):
+            for after in texts[index + 1 : index + WRAPPED_LINES]:
+                last = parts[-1]
+                if len(last.text) not in WRAPPED or not _continues(last, after):
+                    break
+                parts.append(after)
+        if len(parts) == 1:
+            yield text
+            continue
+        said = [text.text, *(_QUOTED.sub("", part.text) for part in parts[1:])]
+        yield replace(text, wrapped=f"{' '.join(said)}\n{''.join(said)}")
+
+
+def _continues(text: Text, after: Text) -> bool:
+    """Say whether a line may be the rest of the one before."""
+    same = (text.path, text.rank) == (after.path, after.rank)
+    next_to = after.line == text.line + 1 or (text.event and text.event == after.event)
+    return bool(same and next_to) and not (_NEW.search(after.text) or EXCEPTION.match(after.text))
 
 
 def _tracebacks(texts: Sequence[Text]) -> Iterator[Traceback]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ _PREFIX = re.compile(
     r"|\((?P<actor>[\w.:<>-]+)?\s?pid=(?P<pid>\d+)(?:, ip=[\d.]+)?\)\s?"  # Ray
     r")"
 )
+# What a web page or a word processor makes of the quotes and brackets of a log.
+_ENTITY = re.compile(r"&(?:quot|lt|gt|apos|#0?39|#x27|#34);")
+_PLAIN_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'})
 _DATE = re.compile(
     r"(?P<y>\d{4})-(?P<mo>\d\d)-(?P<d>\d\d)[ T_]"
     r"(?P<h>\d\d):(?P<mi>\d\d):(?P<s>\d\d)(?:[.,](?P<f>\d{1,6}))?"
@@ -180,6 +184,10 @@ def clean(raw: bytes, line: int, passed: int = 0) -> Fragment:
         text = text.removeprefix("\ufeff")
     if "\x1b" in text or "\0" in text or "\b" in text:
         text = _ANSI.sub("", text)
+    if "&" in text and _ENTITY.search(text):
+        text = html.unescape(text)
+    if not text.isascii():
+        text = text.translate(_PLAIN_QUOTES)
     text = text.rstrip()
     prefix = _PREFIX.match(text)
     if not prefix:

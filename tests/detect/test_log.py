@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
 from ftdoctor.detect import log
@@ -208,3 +210,65 @@ def test_what_a_tracker_raises_in_its_own_thread_ends_no_run() -> None:
     )
     assert log.unexplained_exception(run_of(called)).state is State.PRESENT
     assert log.unexplained_exception(run_of(TRACE)).state is State.PRESENT
+
+
+MISMATCH = (
+    "RuntimeError: Error(s) in loading state_dict for Linear: size mismatch for weight: copying a "
+    "param with shape torch.Size([3, 4]) from checkpoint, the shape is torch.Size([5, 4])."
+)
+ACROSS = ["param with shape torch.Size.* the shape is torch.Size"]
+
+
+@pytest.mark.parametrize("quote", ["", "> "])
+@pytest.mark.parametrize("width", [64, 72, 80, 100])
+def test_a_message_is_found_however_a_window_broke_it(width: int, quote: str) -> None:
+    at_a_column = [MISMATCH[i : i + width] for i in range(0, len(MISMATCH), width)]
+    for lines in (at_a_column, textwrap.wrap(MISMATCH, width)):
+        text = "".join(f"{quote}{line}\n" for line in ["start", *lines, "end"])
+        seen = log.matches(run_of(text), patterns=ACROSS)
+        assert seen.state is State.PRESENT
+        assert str(seen.facts[0].where) == "train.log:2"
+
+
+def test_lines_of_their_own_are_not_joined() -> None:
+    first, second = MISMATCH[:100], MISMATCH[100:]
+    for between in (
+        "{'loss': 1.2, 'epoch': 0.1}",
+        "",
+        '  File "train.py", line 3, in <module>',
+        "ValueError: other",
+        "2025-01-02 10:11:12 INFO next",
+    ):
+        text = f"{first}\n{between}\n{second}\n"
+        assert log.matches(run_of(text), patterns=ACROSS).state is State.ABSENT
+    short = "Error: shape is\nnot told\n"
+    assert log.matches(run_of(short), patterns=["is.* ?not told"]).state is State.ABSENT
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "&gt; ValueError: You can&#39;t train &quot;this&quot;",
+        "\N{LEFT SINGLE QUOTATION MARK}x\N{RIGHT SINGLE QUOTATION MARK} You can"
+        "\N{RIGHT SINGLE QUOTATION MARK}t train \N{LEFT DOUBLE QUOTATION MARK}this"
+        "\N{RIGHT DOUBLE QUOTATION MARK}",
+    ],
+)
+def test_quotes_of_web_pages_and_word_processors_are_plain(line: str) -> None:
+    assert log.matches(run_of(line + "\n"), patterns=['can\'t train "this"']).state is State.PRESENT
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["> ", "> > ", "worker-0  | ", "[stderr] ", "2025-03-02T10:11:12.345Z ", "    "],
+)
+def test_exception_behind_what_a_mail_a_container_or_a_logger_puts_before_it(before: str) -> None:
+    run = run_of(f"{before}ValueError: something unheard of\n")
+    log.prepare(run, [])
+    assert log.unexplained_exception(run).state is State.PRESENT
+
+
+def test_prose_about_an_exception_is_none() -> None:
+    run = run_of("We had a ValueError: it was gone after a restart\n")
+    log.prepare(run, [])
+    assert log.unexplained_exception(run).state is State.ABSENT
