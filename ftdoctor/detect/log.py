@@ -107,7 +107,8 @@ class Log:
 
     `earlier` are logs of starts before the one that trained; the lines of an excerpt with
     omissions are not `ordered`; `known` are the patterns by which
-    signatures know a message, `fatal` those of them that end a run.
+    signatures know a message, `fatal` those of them that end a run, `specific` those whose
+    signature yields to no other.
     """
 
     texts: list[Text]
@@ -118,6 +119,7 @@ class Log:
     hits: dict[str, list[int]] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
     fatal: set[str] = field(default_factory=set)
+    specific: set[str] = field(default_factory=set)
 
     def find(self, patterns: Sequence[str]) -> list[Text]:
         """Return the lines in which one of the patterns occurs, in order."""
@@ -162,6 +164,8 @@ def prepare(run: Run, calls: Iterable[Call]) -> None:
         log.known.update(_patterns(call.parameters, "patterns"))
         if call.parameters.get("fatal"):
             log.fatal.update(_patterns(call.parameters, "patterns"))
+        if not call.parameters.get("yields"):
+            log.specific.update(_patterns(call.parameters, "patterns"))
     log.find(list(wanted))
 
 
@@ -315,11 +319,13 @@ def matches(
     unless: list[str] | None = None,
     fatal: bool = False,
     before_end: bool = False,
+    yields: bool = False,
     at_least: int = 1,
 ) -> Observation:
     """Find lines in which one of the patterns occurs and none of `unless`.
 
-    With `before_end`, lines after the end of training do not count.
+    With `before_end`, lines after the end of training do not count. With `yields`, the patterns
+    name a whole class of errors: a line that another symptom knows more closely does not count.
 
     With `fatal`, a line after which the same file shows training going on does not count: the
     error was handled, or belongs to an earlier start whose log was appended to.
@@ -331,6 +337,9 @@ def matches(
     if unless and found:
         excused = {id(t) for t in log.find(unless)}
         found = [t for t in found if id(t) not in excused]
+    if yields and found:
+        closer = {id(t) for t in log.find(sorted(log.specific - set(patterns)))}
+        found = [t for t in found if id(t) not in closer]
     if before_end:
         ends = {f.where.path: f.where.line for f in run.facts.get("progress.finished", ())}
         found = [t for t in found if not 0 < (ends.get(t.path) or 0) < t.line]
