@@ -518,6 +518,42 @@ def no_own_error(run: Run) -> Observation:
     return present("No worker printed an exception of its own")
 
 
+# --- a folder that the Hub was asked for ------------------------------------------------------
+
+_ASKED_OF_HUB = (
+    r"https?://(?:huggingface\.co|hf\.co|hf-mirror\.com)/(?:api/models/)?"
+    r"(?P<path>[\w.-]+/[\w.-]+)/(?:resolve|tree|revision)/",
+    r"Can't find '?adapter_config\.json'? at '(?P<path>[^']{1,300})'",
+    r"(?P<path>\S{1,300}) is not a local folder and is not a valid model identifier",
+    r"Incorrect path_or_model_id: '(?P<path>[^']{1,300})'",
+    r"Repo id must .{1,120}: '(?P<path>[^']{1,300})'",
+)
+
+
+@detector("log.folder_sought_on_hub")
+def folder_sought_on_hub(run: Run) -> Observation:
+    """Find that a loader took the path of an output folder, which is not there, for a Hub name.
+
+    `PeftModel.from_pretrained("outputs/adapter")` asks the Hub if there is no such folder; what
+    fails then speaks of a connection, a token or a repository.
+    """
+    if not has_text(run):
+        return unobservable("No console output was found", LOG)
+    import re2
+
+    from ftdoctor.detect.script import is_local
+
+    log = log_of(run)
+    for pattern in _ASKED_OF_HUB:
+        compiled = re2.compile(pattern)
+        for text in log.find([pattern]):
+            path = compiled.search(_searched(text.text)).group("path")
+            if is_local(path, adapter=False) and not log.survived(text):
+                said = f"`{path}` was sought on the Hub, as no such folder was found"
+                return present(f"{text.fact.where}: {said}", text.fact)
+    return absent("No path of a folder was sought on the Hub")
+
+
 # --- LoRA matrices that do not fit ------------------------------------------------------------
 
 _LORA_MISMATCH = (
