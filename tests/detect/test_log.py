@@ -181,7 +181,6 @@ def test_log_of_a_parallel_process_is_no_earlier_start() -> None:
     assert log.earlier_starts(paths, progress) == {"run-1.log"}
 
 
-<<<<<<< HEAD
 WATCHED = """\
 Traceback (most recent call last):
   File "/venv/lib/python3.11/site-packages/wandb/sdk/lib/asyncio_manager.py", line 195, in wrap
@@ -201,7 +200,8 @@ def test_what_a_tracker_raises_in_its_own_thread_ends_no_run() -> None:
     )
     assert log.unexplained_exception(run_of(called)).state is State.PRESENT
     assert log.unexplained_exception(run_of(TRACE)).state is State.PRESENT
-=======
+
+
 def test_a_class_of_errors_yields_to_what_names_the_error() -> None:
     run = run_of("ZeroDivisionError: all labels are masked\n")
     known = Call("detect", "log.matches", {"patterns": ["all labels are masked"]})
@@ -217,4 +217,3 @@ def test_folder_that_the_hub_was_asked_for() -> None:
     assert log.folder_sought_on_hub(run_of(folder)).state is State.PRESENT
     name = "ValueError: Can't find 'adapter_config.json' at 'someone/some-adapter'\n"
     assert log.folder_sought_on_hub(run_of(name)).state is State.ABSENT
->>>>>>> be70b82 (Answers that fit no input; a folder that the Hub was asked for; a test of an earlier version's output)
