@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect.points import resume_borders
 from ftdoctor.model import Fact, Observation, Run, Span, Where
 from ftdoctor.render.text import plural
 
 RECORDS = "checkpoints.jsonl"
 FOLDERS = "checkpoint-N folders"
+LOG_TIME = "log.time"
 SCRIPT_ROLES = ("test", "inference", "convert")
 
 
@@ -29,7 +31,9 @@ def expired(run: Run, *, assumed: bool) -> Observation:
     """Find that every checkpoint recorded by Tinker has ended by `run.now`.
 
     A record without expiry (the final one) makes it absent. With `assumed`, the time to live is
-    the service's default because no file gives it; without, it must be recorded.
+    the service's default because no file gives it; without, it must be recorded. Where nobody
+    gave `run.now`, the latest dated line of a log is a moment that has passed: it can show that
+    the checkpoints had ended by then, never that they have not.
     """
     lasting = run.fact("checkpoint.lasting")
     if lasting is None:
@@ -43,12 +47,17 @@ def expired(run: Run, *, assumed: bool) -> Observation:
         return unobservable("The time to live is not recorded", "config.json with ttl_seconds")
     now = run.fact("run.now")
     if now is None:
-        return unobservable(f"The last checkpoint expires by {day(end.value)}", "today's date")
+        now = _last_time(run)
+        if now is None or now.value < end.value:
+            return unobservable(f"The last checkpoint expires by {day(end.value)}", "today's date")
     note = " (service default of 7 days)" if assumed else ""
     if now.value >= end.value:
         days = (now.value - end.value) / 86_400
-        text = f"The last checkpoint expired by {day(end.value)}{note}, {days:.0f} days ago"
-        return present(text, end, *([guess] if guess else []))
+        since = f"{days:.0f} days ago"
+        if now.name == LOG_TIME:
+            since = f"{days:.0f} days before the last dated line ({now.where})"
+        text = f"The last checkpoint expired by {day(end.value)}{note}, {since}"
+        return present(text, end, *([guess] if guess else []), *([now] if now.where.path else []))
     return absent(f"The last checkpoint is kept until {day(end.value)} at the latest{note}", end)
 
 
@@ -188,16 +197,26 @@ def weights_older_than_log(run: Run, *, seconds: float) -> Observation:
 
 def _first_time(run: Run) -> Fact | None:
     """Return the earliest Unix time in logged rows and lines, and its place."""
+    return min(_times(run), key=lambda f: float(f.value), default=None)
+
+
+def _last_time(run: Run) -> Fact | None:
+    """Return the latest Unix time in logged rows and lines, and its place."""
+    return max(_times(run), key=lambda f: float(f.value), default=None)
+
+
+def _times(run: Run) -> list[Fact]:
+    """Return the earliest and the latest time of rows, events and lines, each with its place."""
     found: list[Fact] = []
     for frame in (run.metrics, run.events, run.lines):
         if frame.is_empty() or "time" not in frame.columns:
             continue
         dated = frame.drop_nulls("time").filter(frame.drop_nulls("time")["time"] > 1e9)
-        if not dated.is_empty():
-            row = dated.sort("time").row(0, named=True)
+        for place in (0, -1) if not dated.is_empty() else ():
+            row = dated.sort("time").row(place, named=True)
             where = Where(str(row["path"]), line=row["line"] or None)
-            found.append(Fact("log.first_time", float(row["time"]), where))
-    return min(found, key=lambda f: float(f.value)) if found else None
+            found.append(Fact(LOG_TIME, float(row["time"]), where))
+    return found
 
 
 def _moment(value: float) -> str:
@@ -248,3 +267,32 @@ def best_gone(run: Run) -> Observation:
     if int(found[1]) in steps.value:
         return absent(f"{text}, and it is there", best, steps)
     return present(f"{text}; kept are only {', '.join(map(str, steps.value[-3:]))}", best, steps)
+
+
+@detector("checkpoints.resumed_without_state")
+def resumed_without_state(run: Run) -> Observation:
+    """Find that the checkpoint at which training was resumed lacks optimizer or scheduler.
+
+    Unobservable if the log shows no resume, or no folder of that step is there.
+    """
+    series = run.series("learning_rate") or run.series("loss")
+    borders = resume_borders(run, series) if series is not None else []
+    if series is None or not borders:
+        return unobservable("The log shows no resume", "stdout log")
+    folders = {
+        int(f.value["step"]): f
+        for f in run.facts.get("checkpoint.folder", ())
+        if isinstance(f.value, dict) and isinstance(f.value.get("step"), int)
+    }
+    for border in borders:
+        last, next_row = int(series.steps[border - 1]), int(series.steps[border])
+        at = next((step for step in sorted(folders, reverse=True) if last <= step < next_row), None)
+        if at is None:
+            continue
+        lost = [name for name in ("optimizer", "scheduler") if not folders[at].value.get(name)]
+        name = folders[at].where.path or f"checkpoint-{at}"
+        if lost:
+            text = f"Training went on at step {at}; `{name}` holds no {' and no '.join(lost)}"
+            return present(text, folders[at], span=Span(next_row, within=0))
+        return absent(f"`{name}`, at which training went on, holds the optimizer", folders[at])
+    return unobservable("No checkpoint of the step of the resume is there", FOLDERS)

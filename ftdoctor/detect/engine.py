@@ -34,6 +34,7 @@ def detect_all(
 
 def detect_one(run: Run, library: Library, name: str, *, strict: bool = False) -> Finding:
     """Return the finding of a single symptom; KeyError if the library has none of that id."""
+    prepare(run, library.symptoms.values())
     return _Engine(run, library.symptoms, strict, NEVER).finding(library.symptoms[name])
 
 

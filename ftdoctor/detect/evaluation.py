@@ -30,6 +30,8 @@ HIGHER_IS_BETTER = (
 )  # fmt: skip
 EVAL_SPLITS = ("eval", "test")
 BASELINE = "scores of the base model (--baseline EVAL.json)"
+INITIAL_MOST = 6.0  # loss above which a pretrained model hardly ever begins (5 of 40 public runs)
+SUM_FROM = 3.5  # train/eval loss above which nothing but a sum remains (judgement)
 HOUSEKEEPING = (
     "runtime",
     "per_second",
@@ -445,6 +447,17 @@ def final_above_train(run: Run, *, ratio: float, gap: float) -> Observation:
     return present(text, fact, train.fact(-1), curves=("loss", "eval/loss"))
 
 
+def _may_be_sum(run: Run, train: float, evaluated: float) -> bool:
+    """Say whether a train loss is too far above an eval loss for anything but a sum over batches.
+
+    It begins above what a pretrained model has, and is still several times the evaluation's.
+    """
+    found = points(run, "loss")
+    if found is None or not len(found.finite):
+        return False
+    return bool(found.finite.values[0] > INITIAL_MOST) and train > SUM_FROM * evaluated
+
+
 @detector("evaluation.final_far_below_train")
 def final_far_below_train(run: Run, *, ratio: float = 0.6) -> Observation:
     """Find a last evaluation loss far below the training loss, however many there are."""
@@ -457,6 +470,8 @@ def final_far_below_train(run: Run, *, ratio: float = 0.6) -> Observation:
     text = f"the last eval loss is {number(value)}, train loss ended at {number(level)}"
     if level < 0.05 or value >= ratio * level:
         return absent(text, fact)
+    if _may_be_sum(run, level, value):
+        return absent(f"{text}, as if it were a sum over batches", fact)
     return present(text, fact, train.fact(-1), curves=("loss", "eval/loss"))
 
 
@@ -508,7 +523,9 @@ def at_chance(run: Run, *, classes_to: int = 50, loss_within: float = 0.03) -> O
         return unobservable("too few losses to judge", *TRAIN_FILES)
     accuracy = [p for p in task_metrics(run) if "acc" in p.series.name.lower()]
     labels = fact_number(run, "model.num_labels")
-    if not accuracy or (kind_of(run) not in ("classification", "reward", "") and labels is None):
+    if kind_of(run) == "reward":
+        return unobservable("this run ranks two answers, it has no classes")
+    if not accuracy or (kind_of(run) not in ("classification", "") and labels is None):
         return unobservable("no accuracy of a classifier was evaluated", *EVAL_FILES)
     end = stats.level(loss.values, "last-third")
     hit_rate = stats.level(accuracy[0].values, "last-third")
@@ -559,11 +576,14 @@ def train_is_multiple(
 
 @detector("evaluation.train_loss_dwarfs_eval")
 def train_loss_dwarfs_eval(run: Run, *, times: float = 3.5, minimum: int = 2) -> Observation:
-    """Find a training loss that is a steady multiple of the eval loss (whole run, within 15 %)."""
+    """Find a training loss that is a steady multiple of the eval loss (whole run, within 15 %).
+
+    One evaluation is enough where the training loss begins above what a pretrained model has.
+    """
     found = _ratios(run)
     if isinstance(found, Observation):
         return found
-    if len(found) < minimum:
+    if len(found) < minimum and not _may_be_sum(run, found[0][1], found[0][2]):
         return _no_eval(minimum, len(found))
     shares = sorted(1 / r[0] for r in found)
     middle = shares[len(shares) // 2]
@@ -737,6 +757,8 @@ def too_few_steps(run: Run, *, below: int = 50) -> Observation:
         steps, fact = done
     else:
         assert loss is not None
+        if run.fact("log.rows_counted") is not None:
+            return unobservable("the log numbers no steps", *TRAIN_FILES)
         steps, fact = float(loss.step(-1)), loss.fact(-1)
     text = f"training made {steps:.0f} optimiser steps"
     if planned is not None and planned[0] > 1.1 * steps:

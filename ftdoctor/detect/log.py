@@ -139,7 +139,8 @@ class Log:
 
     `earlier` are logs of starts before the one that trained; the lines of an excerpt with
     omissions are not `ordered`; `known` are the patterns by which
-    signatures know a message, `fatal` those of them that end a run.
+    signatures know a message, `fatal` those of them that end a run, `specific` those whose
+    signature yields to no other.
     """
 
     texts: list[Text]
@@ -150,6 +151,7 @@ class Log:
     hits: dict[str, list[int]] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
     fatal: set[str] = field(default_factory=set)
+    specific: set[str] = field(default_factory=set)
 
     def find(self, patterns: Sequence[str]) -> list[Text]:
         """Return the lines in which one of the patterns occurs, in order."""
@@ -194,6 +196,8 @@ def prepare(run: Run, calls: Iterable[Call]) -> None:
         log.known.update(_patterns(call.parameters, "patterns"))
         if call.parameters.get("fatal"):
             log.fatal.update(_patterns(call.parameters, "patterns"))
+        if not call.parameters.get("yields"):
+            log.specific.update(_patterns(call.parameters, "patterns"))
     log.find(list(wanted))
 
 
@@ -374,11 +378,13 @@ def matches(
     unless: list[str] | None = None,
     fatal: bool = False,
     before_end: bool = False,
+    yields: bool = False,
     at_least: int = 1,
 ) -> Observation:
     """Find lines in which one of the patterns occurs and none of `unless`.
 
-    With `before_end`, lines after the end of training do not count.
+    With `before_end`, lines after the end of training do not count. With `yields`, the patterns
+    name a whole class of errors: a line that another symptom knows more closely does not count.
 
     With `fatal`, a line after which the same file shows training going on does not count: the
     error was handled, or belongs to an earlier start whose log was appended to.
@@ -390,6 +396,9 @@ def matches(
     if unless and found:
         excused = {id(t) for t in log.find(unless)}
         found = [t for t in found if id(t) not in excused]
+    if yields and found:
+        closer = {id(t) for t in log.find(sorted(log.specific - set(patterns)))}
+        found = [t for t in found if id(t) not in closer]
     if before_end:
         ends = {f.where.path: f.where.line for f in run.facts.get("progress.finished", ())}
         found = [t for t in found if not 0 < (ends.get(t.path) or 0) < t.line]
@@ -574,6 +583,42 @@ def no_own_error(run: Run) -> Observation:
         if id(trace.exception) not in wrappers and not log.survived(trace.exception):
             return absent("A worker printed an exception", trace.exception.fact)
     return present("No worker printed an exception of its own")
+
+
+# --- a folder that the Hub was asked for ------------------------------------------------------
+
+_ASKED_OF_HUB = (
+    r"https?://(?:huggingface\.co|hf\.co|hf-mirror\.com)/(?:api/models/)?"
+    r"(?P<path>[\w.-]+/[\w.-]+)/(?:resolve|tree|revision)/",
+    r"Can't find '?adapter_config\.json'? at '(?P<path>[^']{1,300})'",
+    r"(?P<path>\S{1,300}) is not a local folder and is not a valid model identifier",
+    r"Incorrect path_or_model_id: '(?P<path>[^']{1,300})'",
+    r"Repo id must .{1,120}: '(?P<path>[^']{1,300})'",
+)
+
+
+@detector("log.folder_sought_on_hub")
+def folder_sought_on_hub(run: Run) -> Observation:
+    """Find that a loader took the path of an output folder, which is not there, for a Hub name.
+
+    `PeftModel.from_pretrained("outputs/adapter")` asks the Hub if there is no such folder; what
+    fails then speaks of a connection, a token or a repository.
+    """
+    if not has_text(run):
+        return unobservable("No console output was found", LOG)
+    import re2
+
+    from ftdoctor.detect.script import is_local
+
+    log = log_of(run)
+    for pattern in _ASKED_OF_HUB:
+        compiled = re2.compile(pattern)
+        for text in log.find([pattern]):
+            path = compiled.search(_searched(text.text)).group("path")
+            if is_local(path, adapter=False) and not log.survived(text):
+                said = f"`{path}` was sought on the Hub, as no such folder was found"
+                return present(f"{text.fact.where}: {said}", text.fact)
+    return absent("No path of a folder was sought on the Hub")
 
 
 # --- LoRA matrices that do not fit ------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from ftdoctor.detect import absent, detector, onset, present, unobservable
 from ftdoctor.detect.points import (
     KINDS_IN_WORDS,
+    REPLAYED,
     TRAIN_FILES,
     Points,
     curve,
@@ -21,7 +22,7 @@ from ftdoctor.detect.points import (
     resume_borders,
     setting_number,
 )
-from ftdoctor.model import Fact, Observation, Run, Span
+from ftdoctor.model import Fact, Observation, Run, Series, Span
 from ftdoctor.render.text import plural
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ def beyond(
         return unobservable("no learning rate above 0 was logged", "training configuration")
     if (side == "high" and rate > times * high) or (side == "low" and rate < low / times):
         return present(text, fact, curves=("learning_rate",))
+    if side == "high" and rate > times * min(s[1] for s in spans):
+        return unobservable(f"{text}, but less for full training", "adapter_config.json")
     return absent(text, fact)
 
 
@@ -387,6 +390,65 @@ def differs_from_setting(run: Run, *, tolerance: float = 0.05) -> Observation:
     return present(text, rates.fact(place), asked[1], curves=("learning_rate",))
 
 
+@detector("lr.only_weights_went_on")
+def only_weights_went_on(run: Run, *, lower: float = 0.85, jump: float = 1.1) -> Observation:
+    """Find a second start that repeats the first one's rates with a loss between its two ends.
+
+    Steps and schedule begin anew, and the loss begins below `lower` of what it first began with
+    and above `jump` times what it had come to: the weights were kept, the optimizer's state and
+    the scheduler were not. A start from the base model begins with the first loss again.
+    """
+    import numpy as np
+
+    rates, loss = run.series("learning_rate"), run.series("loss")
+    if rates is None or loss is None:
+        return unobservable("no loss with its learning rate was logged", *TRAIN_FILES)
+    starts = [0, *resume_borders(run, loss), len(loss)]
+    anew = [b for b in starts[1:-1] if loss.steps[b] < 0.5 * loss.steps[b - 1]]
+    if not anew:
+        return unobservable("the log shows no second start")
+    for border in anew:
+        begin = max(s for s in starts if s < border)
+        end = min(s for s in starts if s > border)
+        first, second = loss.values[begin:border], loss.values[border:end]
+        if min(len(first), len(second)) < REPLAYED or not _same_rates(rates, loss, begin, border):
+            continue
+        came_to = float(np.median(first[-3:]))
+        lost = float(np.median(second[:3])) > jump * came_to
+        if second[0] < lower * first[0] and lost:
+            place = Points(loss, np.array([border - 1, border], dtype=np.int64))
+            return present(
+                f"a second start repeats the first one's learning rates; its loss begins with "
+                f"{number(second[0])}, the first began with {number(first[0])} and had come to "
+                f"{number(came_to)}",
+                place.fact(1),
+                place.fact(0),
+                curves=("loss", "learning_rate"),
+                span=Span(int(loss.steps[border]), within=0),
+            )
+    return absent("no second start begins between the ends of the one before it")
+
+
+def _same_rates(rates: Series, loss: Series, begin: int, border: int) -> bool:
+    """Say whether the rows from `border` on have the falling or rising rates of those from `begin`.
+
+    Rows of rate and loss are matched by their place in the log.
+    """
+    import numpy as np
+
+    at = {int(line): float(v) for line, v in zip(rates.lines, rates.values, strict=True)}
+    pairs = [
+        (at.get(int(loss.lines[begin + i])), at.get(int(loss.lines[border + i])))
+        for i in range(min(REPLAYED, len(loss) - border, border - begin))
+    ]
+    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    if len(known) < REPLAYED:
+        return False
+    first, second = np.array(known).T
+    varies = float(first.max()) > 1.005 * float(first.min())
+    return varies and bool(np.allclose(first, second, rtol=0.02))
+
+
 @detector("lr.jumps_at_resume")
 def jumps_at_resume(run: Run, *, ratio: float = 1.5, to_peak: bool = False) -> Observation:
     """Find a rate after a resume that is `ratio` times (or 1/`ratio` of) the rate before it.
@@ -401,10 +463,12 @@ def jumps_at_resume(run: Run, *, ratio: float = 1.5, to_peak: bool = False) -> O
     borders = resume_borders(run, series)
     if not borders:
         return absent("the log shows no resume")
+    borders = [b for b in borders if series.steps[b] >= 0.5 * series.steps[b - 1]]
+    if not borders:
+        return unobservable("the log shows a second start, whose steps count from the beginning")
     for border in borders:
         before, after = float(series.values[border - 1]), float(series.values[border])
-        continues = series.steps[border] >= 0.5 * series.steps[border - 1]
-        if not continues or before <= 0 or after <= 0:
+        if before <= 0 or after <= 0:
             continue
         peak = float(np.nanmax(series.values[:border]))
         if to_peak and (after < before or abs(after / peak - 1) > 0.1):

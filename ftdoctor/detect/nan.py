@@ -19,6 +19,8 @@ from ftdoctor.render.text import plural
 
 MEAN_OF_A_LOSS = 0.01  # a mean that rows of 0.0 alone cannot have (judgement)
 
+SEVERAL = 10  # steps that went well: no fault that strikes at the first (judgement)
+
 
 @detector("nan.ends_run")
 def ends_run(run: Run) -> Observation:
@@ -68,7 +70,8 @@ def manner(run: Run, *, manner: Literal["climb", "sudden", "start"]) -> Observat
 
     The moment is the first row with NaN loss or grad_norm, or the first 0.0 loss of the last
     stretch. `climb`: the three rows before were over twice the level of the ten before those, in
-    loss, or five times in grad_norm. `start`: within the first two logged rows.
+    loss, or five times in grad_norm. `start`: within the first two logged rows, unless the
+    first is an ordinary mean over several steps.
     """
     moment = _moment_of_death(run)
     if isinstance(moment, Observation):
@@ -79,6 +82,11 @@ def manner(run: Run, *, manner: Literal["climb", "sudden", "start"]) -> Observat
     where = f"step {found.step(at)}"
     span = onset.at(found, at, good=True)
     climbed = _climbed(run, found.step(at))
+    covered = found.step(0) if run.fact("log.rows_counted") is None else 1
+    if at == 1 and covered >= SEVERAL:
+        if manner != "start":
+            return unobservable(f"only one row before {where}", "a log with smaller logging_steps")
+        return absent(f"the first {covered} steps had an ordinary loss, non-finite from {where}")
     if at <= 1:
         actual, text = "start", f"the first non-finite row is row {at + 1} of the log ({where})"
     elif climbed:

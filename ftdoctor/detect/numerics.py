@@ -87,7 +87,8 @@ def batch(run: Run, *, at_most: int) -> Observation:
 def precision(run: Run, *, name: Literal["fp16", "bf16"]) -> Observation:
     """Find the training precision, from fp16/bf16 flags or the names of mixed_precision and dtype.
 
-    A flag that is true decides; flags that are all false mean another precision.
+    A flag that is true decides; flags that are all false mean another precision. MLX computes in
+    the type of the stored weights and has no mixed precision.
     """
     flags = {n: f for n in ("fp16", "bf16") if (f := run.setting(n)) is not None}
     for found, flag in flags.items():
@@ -102,6 +103,9 @@ def precision(run: Run, *, name: Literal["fp16", "bf16"]) -> Observation:
             return (present if said == name else absent)(said_in_words(fact), fact)
     if name in flags:
         return absent(said_in_words(flags[name]), flags[name])
+    trainer = run.fact("run.trainer")
+    if trainer is not None and trainer.value == "mlx":
+        return absent("MLX has no mixed precision", trainer)
     return unobservable("the training precision is not known", "training configuration")
 
 

@@ -250,15 +250,73 @@ def last_epoch(run: Run) -> tuple[float, Fact] | None:
 def resume_borders(run: Run, series: Series) -> list[int]:
     """Return the rows with which the run went on after a resume, in order.
 
-    The series' own segments tell it, or a log that says from which step it was resumed.
+    The series' own segments tell it, a log that says from which step it was resumed, or a
+    learning rate that runs through its first values once more.
     """
     import numpy as np
     import polars as pl
 
     borders = set((np.flatnonzero(np.diff(series.segments) != 0) + 1).tolist())
     resumed = run.events.filter((pl.col("kind") == "resumed") & pl.col("step").is_not_null())
-    for step in resumed["step"].to_list():
+    ends = [int(step) for step in resumed["step"].to_list()]
+    replay = rate_replayed(run)
+    if replay is not None:
+        ends.append(replay.step(0))
+    for step in ends:
         later = np.flatnonzero(series.steps > step)
         if len(later) and later[0] > 0:
             borders.add(int(later[0]))
     return sorted(borders)
+
+
+REPLAYED = 5  # rows of a schedule that must come again (judgement)
+CYCLIC = ("restart", "cycl", "one_cycle")  # in the names of schedulers that repeat by design
+
+
+def rate_replayed(run: Run) -> Points | None:
+    """Return the last row before a schedule begins once more and the first after it, or None.
+
+    The learning rate jumps and then runs through the values of its first rows again while the
+    steps go on: the scheduler was built anew. A cyclic scheduler does so by design; where none is
+    named and it happens more than once, this may be one.
+    """
+    import numpy as np
+
+    found = points(run, "learning_rate")
+    declared = run.setting("lr_scheduler_type")
+    if found is None or (declared and any(c in str(declared.value).lower() for c in CYCLIC)):
+        return None
+    rates = found.finite
+    values, steps = rates.values, rates.steps
+    if len(values) < 2 * REPLAYED or float(values.min()) < 0:
+        return None
+    change = (values[1:] > 1.1 * values[:-1]) | (values[1:] < 0.5 * values[:-1])
+    begins = [int(k) + 1 for k in np.flatnonzero(change) if k + 1 >= REPLAYED]
+    again: list[int] = []
+    for k in begins[:50]:
+        within = again and k < 2 * again[-1]  # the warm-up of a schedule that was found already
+        if not within and _repeats_beginning(values, steps, k):
+            again.append(k)
+    if not again or (declared is None and len(again) > 1):
+        return None
+    return Points(rates.series, rates.index[again[0] - 1 : again[0] + 1])
+
+
+def _repeats_beginning(values: Array, steps: Indices, start: int) -> bool:
+    """Say whether the rates from row `start` on are those of the first rows, some steps later.
+
+    Where between two rows the schedule began is not logged, so several places are tried.
+    """
+    import numpy as np
+
+    rows = slice(start, start + min(start, len(values) - start))
+    if rows.stop - rows.start < REPLAYED:
+        return False
+    again = values[rows]
+    if float(again.max()) <= 1.05 * float(again.min()):
+        return False  # a level, not a schedule
+    for offset in np.linspace(steps[start] - steps[0], steps[start - 1] - steps[0], 9):
+        shifted = np.interp(steps[rows] - offset, steps[:start], values[:start])
+        if np.allclose(again, shifted, rtol=0.02, atol=0.005 * float(values.max())):
+            return True
+    return bool(np.allclose(again, values[: len(again)], rtol=0.02))

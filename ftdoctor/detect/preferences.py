@@ -40,6 +40,8 @@ def contradict(run: Run, *, above: float) -> Observation:
     for key, side in (_judgement(row) for row in judged.iter_rows(named=True)):
         against.append(side * seen.get(key, 0) < 0)
         seen.setdefault(key, side)
+    if len(seen) == len(against):
+        return unobservable("No row judges what another judges", "preference data with repeats")
     return share_of(
         judged, judged.filter(pl.Series(against)), "say the opposite of an earlier row",
         above=above, fact="data.record", column="record",
@@ -83,7 +85,7 @@ def split_by_direction(
         and sum(ours.get(word, (0, 0))) >= often * len(train)
     ]
     if not telling:
-        return absent("No word tells chosen from rejected in the evaluation pairs")
+        return unobservable("No word tells chosen from rejected in the evaluation pairs")
     odd = [w for w in telling if max(ours[w]) <= mixed * sum(ours[w])]
     word = max(odd or telling, key=lambda w: sum(theirs[w]))
     said = (

@@ -117,12 +117,12 @@ def reward_at_floor(run: Run, *, share: float = 0.8, minimum: int = 20) -> Obser
     found = rewards(run, minimum // 3)
     if isinstance(found, Observation):
         return found
-    if len(found) < minimum and float(np.ptp(found.values)) > 0:
-        return too_few(found, minimum)
     floor = float(found.values.min())
     held = np.abs(found.values - floor) <= 1e-9
     late = stats.part(held.astype(float), "last-half")
     text = f"{found.label} is {number(floor)} on {int(held.sum())} of {len(found)} rows"
+    if len(found) < minimum and share <= held.mean() < 1:
+        return too_few(found, minimum)
     if floor > 0 or held.mean() < share or late.mean() < share:
         return absent(text, curves=(found.curve,))
     return present(text, found.fact(0), curves=(found.curve,), span=Span(found.step(0)))

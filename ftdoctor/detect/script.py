@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -421,16 +422,23 @@ def foreign_adapter(run: Run) -> Observation:
     Only local paths are compared; names of the hub are not, nor the base under an own adapter. A
     path inside the run, or below an output folder of training, is this run's own.
     """
+    written = _written(run)
     loaded = [
         f
         for f in facts_named(run, "script.test.adapter_path", "script.test.model_path")
-        if is_local(str(f.value), adapter=f.name.endswith("adapter_path"))
-        and "://" not in str(f.value)
+        if "://" not in str(f.value)
+        and (
+            is_local(str(f.value), adapter=f.name.endswith("adapter_path"))
+            or _home(str(f.value), written) is not None
+        )
     ]
     if not loaded:
         return unobservable("No local model path was found in a test script", _TEST_SCRIPT)
-    written = _written(run)
-    own = [f for f in loaded if _belongs(run, str(f.value), written)]
+    own = [
+        f
+        for f in loaded
+        if _belongs(run, str(f.value), written) and not _superseded(run, str(f.value), written)
+    ]
     foreign = [f for f in loaded if f not in own]
     if any(f.name.endswith("adapter_path") for f in own):
         foreign = [f for f in foreign if f.name.endswith("adapter_path")]  # the rest is the base
@@ -440,7 +448,7 @@ def foreign_adapter(run: Run) -> Observation:
         return unobservable("Where training wrote its model is not known", "training script")
     text = f"the test loads {shown(foreign[0].value)} ({foreign[0].where})"
     if written:
-        wrote = written[0]
+        wrote = _superseded(run, str(foreign[0].value), written) or written[0]
         return present(
             f"{text}, training wrote {shown(wrote.value)} ({wrote.where})", foreign[0], wrote
         )
@@ -476,6 +484,36 @@ def _belongs(run: Run, path: str, written: list[Fact]) -> bool:
         return True
     inside = (PurePosixPath(a.path).parts[:-1] for a in run.artifacts)
     return any(_contains(folder, parts) for folder in inside)
+
+
+_VERSION = re.compile(
+    r"(?i)(?<![a-z])(?:v|ver|version|run|try|attempt|round|rev)[-_.]?(\d{1,3})(?!\d)"
+)
+
+
+def _home(path: str, written: list[Fact]) -> Fact | None:
+    """Return the output folder of training that a path lies in."""
+    return next((f for f in written if _is_below(_parts(path), _parts(str(f.value)))), None)
+
+
+def _superseded(run: Run, path: str, written: list[Fact]) -> Fact | None:
+    """Return the output folder of a later version than the one a path lies in, if models are there.
+
+    `out_v1` is an earlier version of `out_v2`; other numbers (seeds, ranks, sizes) are no versions.
+    """
+    home = _home(path, written)
+    old = _VERSION.search(str(home.value)) if home else None
+    if home is None or old is None:
+        return None
+    later: list[tuple[int, Fact]] = []
+    for fact in written:
+        new = _VERSION.search(str(fact.value))
+        if new is None or int(new[1]) <= int(old[1]):
+            continue
+        same = _VERSION.sub("#", str(fact.value)) == _VERSION.sub("#", str(home.value))
+        if same and any(_is_below(_parts(a.path), _parts(str(fact.value))) for a in run.artifacts):
+            later.append((int(new[1]), fact))
+    return max(later, key=lambda pair: pair[0])[1] if later else None
 
 
 def _parts(path: str) -> tuple[str, ...]:

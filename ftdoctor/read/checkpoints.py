@@ -164,7 +164,8 @@ def _expiries(
     if ends and len(ends) == len(records):
         last, fact = max(ends, key=lambda pair: pair[0])
         yield Fact("checkpoint.expires_at", last, fact.where)
-        yield Fact("checkpoint.ttl_assumed", retention.assumed and not listed, retention.where)
+        recorded = bool(listed) or all(_has_end(f.value) for f in records)
+        yield Fact("checkpoint.ttl_assumed", retention.assumed and not recorded, retention.where)
 
 
 def _paths(record: Mapping[str, Any]) -> list[str]:
@@ -184,6 +185,11 @@ def _lasts(
         return False
     final = record.get("final") is True or record.get("name") == "final"
     return final or retention.seconds is None
+
+
+def _has_end(record: Mapping[str, Any]) -> bool:
+    """Say whether a record tells its own expiry."""
+    return moment(record.get("expires_at")) is not None or "ttl_seconds" in record
 
 
 def _end_of(

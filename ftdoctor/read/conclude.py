@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -80,9 +81,18 @@ KIND_OF_METHOD = {
     "pretrain": "pretrain",
     "rm": "reward",
     "reward": "reward",
+    **dict.fromkeys(("rewardmodel", "rewardmodeling", "bradleyterry", "pairwise"), "reward"),
     **dict.fromkeys(("dpo", "kto", "orpo", "simpo", "cpo", "ipo"), "preference"),
     **dict.fromkeys(("ppo", "grpo", "rloo", "gspo", "dapo", "reinforce"), "rl"),
+    **dict.fromkeys(
+        ("classification", "textclassification", "sequenceclassification", "seqcls"),
+        "classification",
+    ),
 }
+# Settings that name the method, and the objective where a script's own configuration names it.
+METHOD_SETTINGS = (
+    "method", "rl", "task", "task_type", "objective", "loss", "loss_type", "loss_fn",
+)  # fmt: skip
 PREFERENCE_METRICS = {"rewards/chosen", "rewards/margins", "rewards/accuracies", "logps/chosen"}
 RL_METRICS = {
     "reward", "reward_std", "frac_reward_zero_std", "completions/mean_length", "frac_mixed",
@@ -206,13 +216,16 @@ def _kind_from_metrics(names: set[str]) -> tuple[str, Where] | None:
 
 
 def _kind_from_settings(parts: RunParts) -> tuple[str, Where] | None:
-    for name in ("method", "rl"):
+    for name in METHOD_SETTINGS:
         for fact in parts.settings.get(name, ()):
-            kind = KIND_OF_METHOD.get(str(fact.value).lower())
+            kind = KIND_OF_METHOD.get(re.sub(r"[-_ ]", "", str(fact.value).lower()))
             if kind:
                 return kind, fact.where
-    for fact in parts.facts.get("args.class", ()):
-        stem = str(fact.value).rpartition(".")[2].removesuffix("Config").lower()
+    for fact in (
+        *parts.facts.get("args.class", ()), *parts.facts.get("script.train.trainer", ()),
+    ):  # fmt: skip
+        stem = str(fact.value).rpartition(".")[2].removesuffix("Config").removesuffix("Trainer")
+        stem = stem.lower()
         if stem in KIND_OF_METHOD:
             return KIND_OF_METHOD[stem], fact.where
     return None

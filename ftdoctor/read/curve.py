@@ -180,7 +180,7 @@ def infer_steps(rows: Sequence[MetricRow], pace: Pace) -> list[int]:
     if any(row.step is not None for row in rows):
         first = next(row.step for row in rows if row.step is not None)
         current = first
-        steps = []
+        steps: list[int] = []
         for row in rows:
             current = row.step if row.step is not None else current
             steps.append(current)
@@ -188,10 +188,14 @@ def infer_steps(rows: Sequence[MetricRow], pace: Pace) -> list[int]:
     if pace.steps_per_epoch and all(row.epoch is not None for row in rows):
         return [max(0, round((row.epoch or 0.0) * pace.steps_per_epoch)) for row in rows]
     interval = pace.logging_steps or 1
+    begun = _begun_again(rows)
     count = 0
     seen: set[str] = set()
     steps = []
-    for row in rows:
+    for index, row in enumerate(rows):
+        if index in begun:
+            count = steps[begun[index]] // interval - 1
+            seen = set(row.values)
         # A row that repeats a name begins a new step; one with new names belongs to the last.
         if not count or seen & row.values.keys():
             count += 1 + row.passed
@@ -199,6 +203,22 @@ def infer_steps(rows: Sequence[MetricRow], pace: Pace) -> list[int]:
         seen |= row.values.keys()
         steps.append(count * interval)
     return steps
+
+
+def _begun_again(rows: Sequence[MetricRow]) -> dict[int, int]:
+    """Return the rows at which the epoch goes back, each with the earlier row of that epoch.
+
+    Rows without a step are counted; a resume or a second start counts from where it began again.
+    """
+    lead = _lead(rows)
+    found: dict[int, int] = {}
+    for before, after in pairwise(lead):
+        was, now = rows[before].epoch, rows[after].epoch
+        if was is not None and now is not None and now < was:
+            found[after] = next(
+                (i for i in lead if (e := rows[i].epoch) is not None and e >= now), after
+            )
+    return found if len(found) <= 0.1 * len(lead) else {}
 
 
 def is_interleaved(steps: Sequence[int]) -> bool:

@@ -272,3 +272,20 @@ def test_prose_about_an_exception_is_none() -> None:
     run = run_of("We had a ValueError: it was gone after a restart\n")
     log.prepare(run, [])
     assert log.unexplained_exception(run).state is State.ABSENT
+
+
+def test_a_class_of_errors_yields_to_what_names_the_error() -> None:
+    run = run_of("ZeroDivisionError: all labels are masked\n")
+    known = Call("detect", "log.matches", {"patterns": ["all labels are masked"]})
+    whole = {"patterns": ["ZeroDivisionError: "], "yields": True}
+    log.prepare(run, [known, Call("detect", "log.matches", whole)])
+    assert log.matches(run, patterns=["ZeroDivisionError: "]).state is State.PRESENT
+    seen = log.matches(run, patterns=["ZeroDivisionError: "], yields=True)
+    assert seen.state is State.ABSENT
+
+
+def test_folder_that_the_hub_was_asked_for() -> None:
+    folder = "ValueError: Can't find 'adapter_config.json' at 'outputs/final'\n"
+    assert log.folder_sought_on_hub(run_of(folder)).state is State.PRESENT
+    name = "ValueError: Can't find 'adapter_config.json' at 'someone/some-adapter'\n"
+    assert log.folder_sought_on_hub(run_of(name)).state is State.ABSENT

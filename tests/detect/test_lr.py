@@ -51,7 +51,20 @@ def test_range_depends_on_method_and_kind() -> None:
 
 
 def test_unknown_method_takes_the_wider_range() -> None:
-    assert lr.beyond(rates([2e-4] * 5), side="high").state is State.ABSENT
+    assert lr.beyond(rates([8e-5] * 5), side="high").state is State.ABSENT
+    assert lr.beyond(rates([2e-4] * 5), side="high").state is State.UNOBSERVABLE
+    assert lr.beyond(rates([2e-2] * 5), side="high").state is State.PRESENT
+
+
+def test_schedule_that_begins_once_more_is_a_resume() -> None:
+    again = [1e-3 * (1 - i / 20) for i in range(12)] + [1e-3 * (1 - i / 20) for i in range(8)]
+    assert lr.jumps_at_resume(rates(again), to_peak=True).state is State.PRESENT
+    warm = [1e-4 * i for i in range(1, 6)] + [5e-4 - 2e-5 * i for i in range(10)]
+    assert lr.jumps_at_resume(rates(warm + warm[:8])).state is State.PRESENT
+    assert lr.jumps_at_resume(rates(warm)).state is State.ABSENT
+    meant = rates(again, settings={"lr_scheduler_type": "cosine_with_restarts"})
+    assert lr.jumps_at_resume(meant).state is State.ABSENT
+    assert lr.jumps_at_resume(rates(again[:12] + again[:12] + again[:12])).state is State.ABSENT
 
 
 def test_optimizer_of_another_scale_is_not_judged() -> None:

@@ -35,7 +35,7 @@ def test_many_rejected_answers_to_one_prompt_do_not(tmp_path: Path) -> None:
         for i in range(30)
     ]
     write(tmp_path, "train.jsonl", rows)
-    assert contradict(read_run(tmp_path), above=0.1).state is State.ABSENT
+    assert contradict(read_run(tmp_path), above=0.1).state is State.UNOBSERVABLE
 
 
 def test_direction_needs_evaluation_pairs(tmp_path: Path) -> None:
@@ -50,4 +50,4 @@ def test_direction_needs_evaluation_pairs(tmp_path: Path) -> None:
 def test_random_words_are_no_direction(tmp_path: Path) -> None:
     write(tmp_path, "train.jsonl", [pair(i, turned=bool(i % 2)) for i in range(30)])
     write(tmp_path, "eval.jsonl", [pair(i + 50, turned=bool(i % 2)) for i in range(30)])
-    assert split_by_direction(read_run(tmp_path)).state is State.ABSENT
+    assert split_by_direction(read_run(tmp_path)).state is State.UNOBSERVABLE

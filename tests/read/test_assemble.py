@@ -359,3 +359,9 @@ def test_no_real_run_raises_and_most_files_are_read(shared: Path) -> None:
         states += [a.state for a in run.artifacts if "Git LFS" not in a.reason]
     usable = sum(s in ("read", "partial") for s in states)
     assert usable / len(states) > 0.9
+
+
+def test_counted_rows_begin_again_where_the_epoch_goes_back() -> None:
+    epochs = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 0.9, 1.0, 1.1)
+    again = [MetricRow({"loss": 1.0}, epoch=e) for e in epochs]
+    assert infer_steps(again, Pace()) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 9, 10, 11]

@@ -1,0 +1,205 @@
+"""Detectors of answers that have nothing to do with their inputs, though each is sound by itself.
+
+Counted on some rows, the words of an input tell which words its answer has; on other rows the
+own answer then fits an input better than another row's does. Where answers were shuffled it does
+not, and neither do input and answer share more rare words than strangers do.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect.rows import HOMES, no_rows, of_split
+from ftdoctor.model import Fact, Observation, Run
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FOLDS = 4
+MOST_ROWS = 1000
+MOST_WORDS = 300  # of a text
+MOST_PAIRED = 15  # words of a side whose company is counted
+LABELS = 0.05  # different answers per row below which they are labels
+COMMON = 3  # rows in which a word must stand so that its company can be counted
+STRANGERS = (1, 7, 31)  # distances of the rows whose answers are tried
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How often the own answer of `rows` rows fits better than a stranger's; 0.5 is chance.
+
+    `answers` is the number of different answers.
+    """
+
+    rows: int
+    answers: int
+    company: float
+    shared: float
+
+    @property
+    def best(self) -> float:
+        """Return the share by the better of the two measures."""
+        return max(self.company, self.shared)
+
+    @property
+    def error(self) -> float:
+        """Return the standard error of a share, by the rows alone."""
+        return 0.5 / math.sqrt(max(self.rows, 1))
+
+
+@detector("pairing.answers_fit_none")
+def answers_fit_none(run: Run, *, rows: int, margin: float) -> Observation:
+    """Find that answers fit their own inputs no better than strangers' do, in `rows` rows or more.
+
+    The share of strangers that fit worse must lie within `margin` of a half.
+    """
+    found = _fit(of_split(run, "train"), "train")
+    if isinstance(found, Observation):
+        return found
+    if found.rows < rows:
+        return unobservable(f"{found.rows} rows with an answer; {rows} are needed", HOMES["train"])
+    if found.answers < LABELS * found.rows:
+        return unobservable("The answers are labels, which are judged as such")
+    text = _said(found, "training")
+    return (present if found.best <= 0.5 + margin else absent)(text, *_counted(run))
+
+
+@detector("pairing.fits_in_evaluation_only")
+def fits_in_evaluation_only(
+    run: Run, *, rows: int, eval_rows: int, margin: float, clear: float
+) -> Observation:
+    """Find that answers fit their inputs in the evaluation rows and fit none in the training rows.
+
+    `clear`: the share above a half, beyond twice its error, that evaluation must have.
+    """
+    train, judged = (_fit(of_split(run, split), split) for split in ("train", "eval"))
+    for found, least in ((train, rows), (judged, eval_rows)):
+        if isinstance(found, Observation):
+            return found
+        if found.rows < least:
+            return unobservable(f"{found.rows} rows with an answer; {least} are needed")
+    assert isinstance(train, Fit)
+    assert isinstance(judged, Fit)
+    text = f"{_said(train, 'training')}; {_said(judged, 'evaluation')}"
+    if judged.best - 2 * judged.error < 0.5 + clear:
+        return unobservable(f"{text}: the evaluation rows do not tell")
+    return (present if train.best <= 0.5 + margin else absent)(text, *_counted(run))
+
+
+def _said(found: Fit, split: str) -> str:
+    return f"the answer of {found.best:.0%} of {split} comparisons fits its own input better"
+
+
+def _counted(run: Run) -> list[Fact]:
+    fact = run.fact("data.train.rows")
+    return [fact] if fact else []
+
+
+def _fit(rows: pl.DataFrame, split: str) -> Fit | Observation:
+    """Return how well the answers of a split fit their inputs, or why that cannot be told."""
+    import polars as pl
+
+    if not rows.height:
+        return no_rows(split)
+    rows = rows.filter(pl.col("prompt").is_not_null() & pl.col("response").is_not_null())
+    rows = rows.unique(["prompt", "response"], maintain_order=True).head(MOST_ROWS)
+    pairs = [(_words(a), _words(b)) for a, b in rows.select("prompt", "response").iter_rows()]
+    random.Random(0).shuffle(pairs)  # rows may come in a cycle, which folds must not follow
+    asked, answers = [a for a, _ in pairs], [b for _, b in pairs]
+    if len(set(answers)) < 2 or len(set(asked)) < 0.5 * len(asked):
+        return unobservable(f"The {split} rows differ too little to tell", HOMES[split])
+    company = _better(asked, answers, _company(asked, answers))
+    kinds = len(set(answers))
+    return Fit(
+        len(asked), kinds, company, _better(asked, answers, lambda _: _sharing(asked, answers))
+    )
+
+
+def _words(text: object) -> frozenset[str]:
+    return frozenset(_WORD.findall(str(text).casefold())[:MOST_WORDS])
+
+
+Score = Callable[[frozenset[str], frozenset[str]], float]
+
+
+def _better(
+    asked: Sequence[frozenset[str]],
+    answers: Sequence[frozenset[str]],
+    of_fold: Callable[[int], Score],
+) -> float:
+    """Return the share of strangers whose answer scores less than the own; ties count a half."""
+    won = tried = 0.0
+    for fold in range(FOLDS):
+        score = of_fold(fold)
+        own = range(fold, len(asked), FOLDS)
+        for place, index in enumerate(own):
+            mine = score(asked[index], answers[index])
+            for distance in STRANGERS:
+                other = own[(place + distance) % len(own)]
+                if answers[other] != answers[index]:
+                    theirs = score(asked[index], answers[other])
+                    won += 1.0 if mine > theirs else 0.5 if mine == theirs else 0.0
+                    tried += 1
+    return won / tried if tried else 0.5
+
+
+def _company(
+    asked: Sequence[frozenset[str]], answers: Sequence[frozenset[str]]
+) -> Callable[[int], Score]:
+    """Return, per fold, a score from words that stood together in the rows of the other folds."""
+    left, right = _countable(asked), _countable(answers)
+    pairs = [list(product(a, b)) for a, b in zip(left, right, strict=True)]
+    whole = Counter(pair for row in pairs for pair in row)
+
+    def of_fold(fold: int) -> Score:
+        inside = Counter(pair for row in pairs[fold::FOLDS] for pair in row)
+        ones, others = (
+            Counter(w for i, row in enumerate(side) if i % FOLDS != fold for w in row)
+            for side in (left, right)
+        )
+        total = sum(1 for i in range(len(left)) if i % FOLDS != fold)
+        kept = dict(zip(asked, left, strict=True)), dict(zip(answers, right, strict=True))
+
+        def score(question: frozenset[str], answer: frozenset[str]) -> float:
+            both = list(product(kept[0][question], kept[1][answer]))
+            together = sum(
+                math.log(
+                    (whole[pair] - inside[pair] + 0.5)
+                    / (ones[pair[0]] * others[pair[1]] / total + 0.5)
+                )
+                for pair in both
+            )
+            return together / len(both) if both else 0.0
+
+        return score
+
+    return of_fold
+
+
+def _countable(texts: Sequence[frozenset[str]]) -> list[tuple[str, ...]]:
+    """Return of each text its rarest words that are neither everywhere nor nearly nowhere."""
+    spread = Counter(word for text in texts for word in text)
+    useful = {w for w, count in spread.items() if COMMON <= count <= 0.5 * len(texts)}
+    return [
+        tuple(sorted(text & useful, key=lambda w: (spread[w], w))[:MOST_PAIRED]) for text in texts
+    ]
+
+
+def _sharing(asked: Sequence[frozenset[str]], answers: Sequence[frozenset[str]]) -> Score:
+    """Return a score from the words that input and answer share, rare ones counting more."""
+    spread = Counter(word for text in (*asked, *answers) for word in text)
+    total = len(asked) + len(answers)
+
+    def score(question: frozenset[str], answer: frozenset[str]) -> float:
+        return sum(math.log(total / spread[word]) for word in question & answer)
+
+    return score
