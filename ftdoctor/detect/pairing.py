@@ -30,25 +30,21 @@ MOST_PAIRED = 15  # words of a side whose company is counted
 LABELS = 0.05  # different answers per row below which they are labels
 COMMON = 3  # rows in which a word must stand so that its company can be counted
 STRANGERS = (1, 7, 31)  # distances of the rows whose answers are tried
-_WORD = re.compile(r"\w+")
+DECIDED = 0.5  # of the comparisons that must not be ties for a measure to tell anything
+# Scripts that put no space between words count by the character.
+_WORD = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]|[^\W\u0e00-\u0eff\u3040-\u9fff]+")
 
 
 @dataclass(frozen=True)
 class Fit:
     """How often the own answer of `rows` rows fits better than a stranger's; 0.5 is chance.
 
-    `answers` is the number of different answers.
+    `answers` is the number of different answers, `best` the share by the better of two measures.
     """
 
     rows: int
     answers: int
-    company: float
-    shared: float
-
-    @property
-    def best(self) -> float:
-        """Return the share by the better of the two measures."""
-        return max(self.company, self.shared)
+    best: float
 
     @property
     def error(self) -> float:
@@ -117,11 +113,14 @@ def _fit(rows: pl.DataFrame, split: str) -> Fit | Observation:
     asked, answers = [a for a, _ in pairs], [b for _, b in pairs]
     if len(set(answers)) < 2 or len(set(asked)) < 0.5 * len(asked):
         return unobservable(f"The {split} rows differ too little to tell", HOMES[split])
-    company = _better(asked, answers, _company(asked, answers))
-    kinds = len(set(answers))
-    return Fit(
-        len(asked), kinds, company, _better(asked, answers, lambda _: _sharing(asked, answers))
-    )
+    measures = [
+        _better(asked, answers, _company(asked, answers)),
+        _better(asked, answers, lambda _: _sharing(asked, answers)),
+    ]
+    telling = [share for share, decided in measures if decided >= DECIDED]
+    if not telling:
+        return unobservable(f"The {split} rows share too few words to tell", HOMES[split])
+    return Fit(len(asked), len(set(answers)), max(telling))
 
 
 def _words(text: object) -> frozenset[str]:
@@ -135,9 +134,12 @@ def _better(
     asked: Sequence[frozenset[str]],
     answers: Sequence[frozenset[str]],
     of_fold: Callable[[int], Score],
-) -> float:
-    """Return the share of strangers whose answer scores less than the own; ties count a half."""
-    won = tried = 0.0
+) -> tuple[float, float]:
+    """Return the share of strangers whose answer scores less than the own, and of those not tied.
+
+    Ties count a half of the first share.
+    """
+    won = tried = decided = 0.0
     for fold in range(FOLDS):
         score = of_fold(fold)
         own = range(fold, len(asked), FOLDS)
@@ -149,7 +151,8 @@ def _better(
                     theirs = score(asked[index], answers[other])
                     won += 1.0 if mine > theirs else 0.5 if mine == theirs else 0.0
                     tried += 1
-    return won / tried if tried else 0.5
+                    decided += mine != theirs
+    return (won / tried, decided / tried) if tried else (0.5, 0.0)
 
 
 def _company(

@@ -56,3 +56,24 @@ def test_rows_in_a_cycle_are_no_shuffled_rows(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("\n".join(lines) + "\n")
     seen = pairing.answers_fit_none(read_run(tmp_path), rows=300, margin=0.03)
     assert seen.state is State.ABSENT
+
+
+def test_scripts_without_spaces_are_counted_by_the_character(tmp_path: Path) -> None:
+    signs = [chr(0x4E00 + 7 * n) for n in range(400)]
+    lines = [
+        json.dumps({"prompt": f"请介绍{sign}的历史", "completion": f"关于{sign}，它很有名。"})
+        for sign in signs
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines) + "\n")
+    seen = pairing.answers_fit_none(read_run(tmp_path), rows=300, margin=0.03)
+    assert seen.state is State.ABSENT
+
+
+def test_texts_without_common_words_tell_nothing(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"prompt": f"q{i}x{7 * i}", "completion": f"a{3 * i}y{11 * i}"})
+        for i in range(400)
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines) + "\n")
+    seen = pairing.answers_fit_none(read_run(tmp_path), rows=300, margin=0.03)
+    assert seen.state is State.UNOBSERVABLE
