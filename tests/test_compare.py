@@ -181,13 +181,16 @@ def test_the_difference_that_explains_comes_first(
     assert ranked[0].cause == cause
 
 
-def test_shuffled_answers_are_found_only_by_the_comparison() -> None:
-    place = FIXTURES / "answers-shuffled-against-inputs/against-good-run/run"
+def test_a_good_run_makes_shuffled_answers_surer() -> None:
     from ftdoctor.diagnose import diagnose
 
-    alone = diagnose(place)
-    assert not any(c.id == "answers-shuffled-against-inputs" for c in alone.causes)
-    assert alone.verdict.kind != "cause"
+    shuffled = "answers-shuffled-against-inputs"
+    name = f"{shuffled}/against-good-run"
+    alone = diagnose(FIXTURES / name / "run")
+    _, compared, _ = pair("healthy/full-fine-tune", name)
+    assert compared.causes[0].id == shuffled
+    before = [c.probability for c in alone.causes if c.id == shuffled]
+    assert compared.causes[0].probability > max(before, default=0.0)
 
 
 HEALTHY = ["healthy/noisy-batch-of-one", "healthy/pad-is-eos-kept"]
