@@ -51,6 +51,7 @@ from ftdoctor.versions import affected
 STATED = 0.90  # from here on the verdict states the cause (REPORT: words follow the posterior)
 PROBABLE = 0.70
 POSSIBLE = 0.40  # below this no known cause is likely
+FEW_CHECKS = 60  # of some 650; less than this was read out of a pasted text: judgement
 LISTED = 0.02  # causes below this are left out of the diagnosis
 TIMELINE_ROWS = 12
 # Stages whose causes exist in some kinds of training only; other stages concern every run.
@@ -344,9 +345,17 @@ def _verdict(
             action="Mend or add the files that could not be read and diagnose again.",
         )
     if not _trained_visibly(run):
+        if run.fact("run.pasted") and checked < FEW_CHECKS:
+            return Verdict(
+                "unknown",
+                f"Too little was pasted to tell: {checked} of {len(findings)} checks could be "
+                "made.",
+                lead="Nothing that was read shows a known failure, nor that the run is sound.",
+                action="Add the log, the configuration and the script, and diagnose again.",
+            )
         return Verdict(
             "healthy",
-            "No known failure found, but no training curve was readable: "
+            "No known failure found, but there is no training curve long enough to judge: "
             f"{unchecked} of {len(findings)} checks could not be made.",
             lead=f"{checked} checks were made on what is here.",
         )

@@ -375,6 +375,8 @@ def _score_pair(run: Run) -> tuple[Points, Points] | None:
 @detector("rl.scores_zero")
 def scores_zero(run: Run, *, minimum: int = 3) -> Observation:
     """Find that both scores of a reward model are exactly 0 on every row."""
+    if kind_of(run) == "preference":
+        return unobservable("preference tuning logs implied rewards, not scores of a reward model")
     pair = _score_pair(run)
     if pair is None:
         return unobservable("no scores of the two sides were logged", *RL_FILES)
