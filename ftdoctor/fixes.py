@@ -11,6 +11,7 @@ from ftdoctor.detect.facts import same
 from ftdoctor.detect.wording import place_of
 from ftdoctor.edits import cell_code, edit_command, in_cell, literal, replace_value
 from ftdoctor.model import Cause, Edit, Fact, Patch, Run
+from ftdoctor.read.code import syntax_tree
 
 # Kinds of files that tell what was asked for, and are no place to change it.
 RECORDS = frozenset({
@@ -207,7 +208,7 @@ def end_with(line: str, stops: tuple[str, ...], ending: str) -> str | None:
 
 def _statement(line: str) -> ast.stmt | None:
     try:
-        body = ast.parse(line.strip()).body  # `return` outside a function parses; compiling fails
+        body = syntax_tree(line.strip()).body  # `return` outside a function parses; compiling fails
     except (SyntaxError, ValueError):
         return None
     return body[0] if len(body) == 1 else None

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 from ftdoctor.model import Artifact, Run
+from ftdoctor.read.code import syntax_tree
 
 MOST = 200  # factors kept of one run
 VALUE = 80  # characters kept of a value
@@ -82,14 +83,15 @@ def _of_file(artifact: Artifact) -> Iterator[tuple[str, str]]:
     name = artifact.path.rpartition("/")[2]
     if artifact.kind in FILES and artifact.digest:
         yield f"{FILES[artifact.kind]} {name}", artifact.digest[:10]
-    if match := TFEVENTS_HOST.search(name):
+    match = TFEVENTS_HOST.search(name)
+    if match and match.group(1) != "[host]":  # a name that was taken out tells nothing
         yield "host", match.group(1)
 
 
 def functions(source: str) -> Iterator[tuple[str, str]]:
     """Yield each function of a script with a digest of its code, without layout and comments."""
     try:
-        tree = ast.parse(source)
+        tree = syntax_tree(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return
     count = 0

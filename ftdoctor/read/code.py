@@ -431,6 +431,15 @@ class Code:
         return longest
 
 
+def syntax_tree(text: str) -> ast.Module:
+    """Parse without a word on warnings, which are of the run's code, not of ours.
+
+    SyntaxError, ValueError, RecursionError or MemoryError if it is no Python 3.
+    """
+    with warnings.catch_warnings(action="ignore"):
+        return ast.parse(text)
+
+
 def parse(text: str) -> tuple[Code | None, str]:
     """Parse Python 3; lines that are not (magics, Python 2) are passed over and named.
 
@@ -440,9 +449,7 @@ def parse(text: str) -> tuple[Code | None, str]:
     skipped: list[int] = []
     for _ in range(20):
         try:
-            with warnings.catch_warnings(action="ignore"):  # of the run's code, not of ours
-                tree = ast.parse("\n".join(lines))
-            return Code(tree), _passed_over(skipped)
+            return Code(syntax_tree("\n".join(lines))), _passed_over(skipped)
         except SyntaxError as error:
             number = min(max(error.lineno or 1, 1), len(lines)) if lines else 0
             if not lines or number in skipped or not lines[number - 1].strip():

@@ -18,7 +18,7 @@ from typing import Any
 from ftdoctor.kinds import LOG_MARKS, Found, Peek, classify, looks_like_log
 from ftdoctor.model import ArtifactState, Fact, Where
 from ftdoctor.read import script, shell
-from ftdoctor.read.code import parse
+from ftdoctor.read.code import parse, syntax_tree
 from ftdoctor.read.console import read_console
 from ftdoctor.read.excerpt import told_facts
 from ftdoctor.read.items import read_one
@@ -189,7 +189,7 @@ def _statement(lines: Sequence[str], at: int) -> int:
 
 def _tree(text: str) -> ast.Module | None:
     try:
-        return ast.parse(text)
+        return syntax_tree(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
