@@ -386,17 +386,12 @@ _OUTCOMES = ("progress.", "merge.", "summary.", "adapter.")  # facts that a run 
 
 def _is_failure(symptom: Symptom) -> bool:
     """Say whether a symptom tells of what happened, not only of what somebody had chosen."""
-    return any(_tells_outcome(call) for call in _calls(symptom.call))
+    return any(_tells_outcome(call) for call in calls_of(symptom.call))
 
 
 def _tells_outcome(call: Call) -> bool:
     chosen = call.detector.partition(".")[0] in _SET_UP
     return not chosen or str(call.parameters.get("fact", "")).startswith(_OUTCOMES)
-
-
-def _calls(call: Call) -> list[Call]:
-    """Return the detector calls of a condition."""
-    return [call] if call.detector else [own for part in call.parts for own in _calls(part)]
 
 
 def _told(findings: Sequence[Finding]) -> list[str]:
@@ -486,7 +481,7 @@ def _place(top: RankedCause, findings: Sequence[Finding]) -> str:
 
 def _own_frame(top: RankedCause, run: Run, findings: Sequence[Finding]) -> str:
     """Return the line of the run's own script at which the exception was raised, if one tells."""
-    speaking = {w.symptom for w in top.weights if w.role == "for" and w.decibans > 0}
+    speaking = _speaking(top)
     raised = {str(x.where) for f in findings if f.symptom in speaking for x in f.facts}
     for row in run.events.iter_rows(named=True):
         frame = re.search(r'^  File "(?:.*/)?([^"/]+)", line (\d+)', row["text"] or "", re.M)
@@ -528,9 +523,14 @@ def _checkpoint_steps(run: Run) -> list[int]:
     return [s for s in fact.value if isinstance(s, int) and s > 0] if fact else []
 
 
+def _speaking(cause: RankedCause) -> set[str]:
+    """Return the symptoms that speak for a cause."""
+    return {w.symptom for w in cause.weights if w.role == "for" and w.decibans > 0}
+
+
 def _onsets(cause: RankedCause, findings: Sequence[Finding]) -> list[Span]:
     """Return when what speaks for a cause began, as far as that is known."""
-    speaking = {w.symptom for w in cause.weights if w.role == "for" and w.decibans > 0}
+    speaking = _speaking(cause)
     return [
         f.span
         for f in findings

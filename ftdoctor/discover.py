@@ -99,8 +99,8 @@ def discover(path: str | Path, *, choose: str = "") -> Discovery:
     found = tuple(Found(source, classify(source)) for source in sources)
     if not is_run(item for item in found if not _may_be_ticket(item)):
         found = tuple(_as_ticket(item) for item in found)
-    if not is_run(found):
-        raise UnreadableRunError(_not_a_run(text, found, skipped))
+        if not is_run(found):
+            raise UnreadableRunError(_not_a_run(text, found, skipped))
     choice = choose_run(found, choose)
     for folder, name in choice.others.items():
         reason = f"another run: name it by --run {name} to diagnose it"

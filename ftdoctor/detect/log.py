@@ -48,18 +48,6 @@ WATCHERS = re.compile(
 )
 STANDARD = re.compile(r"[/\\]python3?\.?\d*[/\\](?!site-packages|dist-packages)|<frozen ")
 FRAME = re.compile(r'File "([^"]+)", line \d+')
-# A window of this many columns breaks a message into lines (judgement); what begins one, and what
-# is the beginning of something else.
-WRAPPED = range(60, 241)
-WRAPPED_LINES = 12
-_BEGINS = re.compile(
-    r"(?i)error|exception|warning|\bwarn\b|fatal|cancelled|fail|kill|mismatch|did not|received"
-)
-_NEW = re.compile(
-    r"^\W*(?:File \"|Traceback|During handling|The above exception|\w*Warning: )"
-    r"|^\s*(?:[{$|+=*#]|\[(?!\d+\])|>>>|-{3}|\d{4}-\d\d-\d\d|\d+%)|\d+%\|"
-)
-_QUOTED = re.compile(r"^(?:> ?)+|^\s+")
 
 # A window of this many columns breaks a message into lines (judgement); what begins one, and what
 # is the beginning of something else.

@@ -51,12 +51,10 @@ def loop_faults_of(code: Code) -> Iterator[Found]:
     """Yield `loop` (hand-written or lightning) and each `loop_fault` that the file shows."""
     yield from _lightning(code)
     backward = _backward_calls(code)
-    if not backward and not _steps_without_backward(code):
+    updates = backward or _steps_without_backward(code)
+    if not updates or _belongs_to_trainer(code):
         return
-    if _belongs_to_trainer(code):
-        return
-    first = backward[0] if backward else _steps_without_backward(code)[0]
-    yield "loop", "hand-written", first.lineno
+    yield "loop", "hand-written", updates[0].lineno
     for fault, line in (
         *_not_called(code, backward),
         *_cut_losses(code, backward),
