@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from ftdoctor.compare.named import BOOKKEEPING, same_value
+from ftdoctor.compare.named import BOOKKEEPING
+from ftdoctor.detect.facts import same
 from ftdoctor.model import Conflict, Fact, Run, Value
 
 # Scripts name each of their data files; no two of these need be the same.
@@ -42,7 +43,7 @@ def _alike(name: str, one: Fact, other: Fact) -> bool:
         if name in ABBREVIATED and (left.startswith(right) or right.startswith(left)):
             return True
         return left == right
-    return same_value(one.value, other.value)
+    return same(one.value, other.value)
 
 
 def _plain(text: str) -> str:

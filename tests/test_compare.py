@@ -51,6 +51,17 @@ def pair(good: str, bad: str) -> tuple[Comparison, Diagnosis, tuple[Explaining, 
 ANSWERS = [f"Answer number {i}" for i in range(60)]
 
 
+def test_versions_are_compared_as_text_and_settings_by_what_they_mean() -> None:
+    good = made(
+        facts={"environment.package.torch": "2.1"}, settings={"bf16": True, "learning_rate": 1e-4}
+    )
+    bad = made(
+        facts={"environment.package.torch": "2.10"},
+        settings={"bf16": "true", "learning_rate": "1e-4"},
+    )
+    assert keys(compare(good, bad)) == {"version.package.torch"}
+
+
 def test_a_run_does_not_differ_from_itself() -> None:
     run = made(
         metrics={"loss": FALLING},

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 
 from ftdoctor.compare.difference import Difference, in_good
+from ftdoctor.detect.facts import number, same
 from ftdoctor.model import Fact, Run, Value
 
 Part = tuple[list[Difference], list[str]]
@@ -53,7 +54,7 @@ def compare_named(good: Run, bad: Run) -> Part:
     seen: list[str] = []
     for kind, name, left, right in _pairs(good, bad):
         seen.append(f"{kind}.{name}")
-        if not same_value(left.value, right.value):
+        if not _alike(kind, left.value, right.value):
             found.append(_difference(kind, name, left, right))
     template, names = _chat_template(good, bad)
     return found + template, seen + names
@@ -71,25 +72,10 @@ def _pairs(good: Run, bad: Run) -> Iterator[tuple[str, str, Fact, Fact]]:
             yield kind, name.partition(".")[2], left, right
 
 
-def same_value(left: Value, right: Value) -> bool:
-    """Say whether two values mean the same: numbers by value, lists as sets."""
-    numbers = _number(left), _number(right)
-    if numbers[0] is not None and numbers[1] is not None:
-        return math.isclose(numbers[0], numbers[1], rel_tol=1e-9)
-    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
-        return sorted(map(str, left)) == sorted(map(str, right))
-    return bool(left == right)
-
-
-def _number(value: Value) -> float | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return None
-    return float(value) if isinstance(value, int | float) else None
+def _alike(kind: str, left: Value, right: Value) -> bool:
+    if kind == "version":  # as a number 2.10 would be 2.1
+        return str(left) == str(right)
+    return same(left, right)
 
 
 def _difference(kind: str, name: str, left: Fact, right: Fact) -> Difference:
@@ -111,14 +97,14 @@ def _surprise(kind: str, name: str, left: Value, right: Value) -> float:
     base = LEARNING.get(name, OTHER_SETTING) if kind == "setting" else OF_KIND[kind]
     if kind == "setting" and name not in LEARNING:
         return base
-    a, b = _number(left), _number(right)
+    a, b = number(left), number(right)
     if a and b and a > 0 and b > 0:
         return min(MOST, base + PER_DOUBLING * abs(math.log2(a / b)))
     return base
 
 
 def _times(left: Fact, right: Fact) -> str:
-    a, b = _number(left.value), _number(right.value)
+    a, b = number(left.value), number(right.value)
     if not a or not b or a < 0 or b < 0 or 0.5 < b / a < 2:
         return ""
     return f", {b / a:.3g} times as much" if b > a else f", {a / b:.3g} times less"

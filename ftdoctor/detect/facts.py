@@ -72,7 +72,7 @@ def same(left: Any, right: Any) -> bool:
         return _truth(left) is not None and _truth(left) == _truth(right)
     numbers = number(left), number(right)
     if numbers[0] is not None and numbers[1] is not None:
-        return numbers[0] == numbers[1]
+        return math.isclose(numbers[0], numbers[1], rel_tol=1e-9)
     if isinstance(left, list | tuple) and isinstance(right, list | tuple):
         return sorted(map(_folded, left)) == sorted(map(_folded, right))
     return _folded(left) == _folded(right)

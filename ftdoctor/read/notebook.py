@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ftdoctor.model import ArtifactState, Fact, Where
+from ftdoctor.model import ArtifactState, Where
 from ftdoctor.read import script, shell, tables
 from ftdoctor.read.code import parse
 from ftdoctor.read.console import read_console
-from ftdoctor.read.reading import Event, Line, MetricRow, Reading
+from ftdoctor.read.reading import Reading, joined, relocated
 from ftdoctor.read.source import Source, memory_source
 
 SIZE_LIMIT = 32 << 20  # bytes; larger notebooks carry pictures, and their text is cut anyway
@@ -195,40 +195,19 @@ def _table_reading(shown: list[_Shown], path: str) -> Reading:
 
 def _moved(reading: Reading, text: _Text, path: str) -> Reading:
     """Return a reading with line numbers of gathered text turned into lines of the notebook."""
-
-    def where(place: Where) -> Where:
-        return Where(path, line=text.place(place.line)) if place.line else Where(path)
-
-    def facts(found: tuple[Fact, ...]) -> tuple[Fact, ...]:
-        return tuple(replace(f, where=where(f.where)) for f in found)
-
-    def rows(found: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(replace(r, line=text.place(r.line) if r.line else 0) for r in found)
-
-    return replace(
-        reading,
-        metrics=rows(reading.metrics),
-        events=rows(reading.events),
-        lines=rows(reading.lines),
-        settings=facts(reading.settings),
-        facts=facts(reading.facts),
-    )
+    return relocated(reading, path, lambda line: text.place(line) if line else 0)
 
 
 def _joined(readings: list[Reading], table: Reading) -> Reading:
     """Return one reading; a table of losses wins over the same losses printed."""
-    events: list[Event] = [e for r in readings for e in r.events]
-    lines: list[Line] = [item for r in readings for item in r.lines]
-    metrics: Sequence[MetricRow] = table.metrics or [m for r in readings for m in r.metrics]
+    whole = joined([table, *readings])
+    metrics = table.metrics or whole.metrics
     first = readings[0]
-    return Reading(
-        first.state,
-        first.reason,
+    return replace(
+        whole,
+        state=first.state,
+        reason=first.reason,
         taken=f"{first.taken}; {len(metrics)} logged rows",
-        metrics=tuple(metrics),
-        events=tuple(events),
-        lines=tuple(lines),
-        settings=tuple(f for r in readings for f in r.settings),
-        facts=tuple(f for r in (table, *readings) for f in r.facts),
+        metrics=metrics,
         curve="console" if metrics else "",
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ftdoctor.model import ArtifactState, Fact, Where
@@ -104,3 +104,37 @@ def flatten(value: Any, path: str, prefix: str = "", depth: int = 12) -> list[Fa
         else:
             found.append(Fact(name, inner, Where(path, pointer="/" + name.replace(".", "/"))))
     return found
+
+
+def relocated(reading: Reading, path: str, line_of: Callable[[int], int]) -> Reading:
+    """Return what a reader gave of a piece of a file, at its places in the file itself.
+
+    `line_of` turns a line of the piece into one of the file; 0 is the whole of either.
+    """
+
+    def where(place: Where) -> Where:
+        return Where(path, line=line_of(place.line or 0) or None)
+
+    def facts(found: tuple[Fact, ...]) -> tuple[Fact, ...]:
+        return tuple(replace(fact, where=where(fact.where)) for fact in found)
+
+    return replace(
+        reading,
+        metrics=tuple(replace(row, line=line_of(row.line)) for row in reading.metrics),
+        events=tuple(replace(event, line=line_of(event.line)) for event in reading.events),
+        lines=tuple(replace(line, line=line_of(line.line)) for line in reading.lines),
+        settings=facts(reading.settings),
+        facts=facts(reading.facts),
+    )
+
+
+def joined(readings: Sequence[Reading]) -> Reading:
+    """Return one reading of all that the pieces of a file gave, save data rows and tensors."""
+    return Reading(
+        metrics=tuple(row for r in readings for row in r.metrics),
+        events=tuple(event for r in readings for event in r.events),
+        lines=tuple(line for r in readings for line in r.lines),
+        settings=tuple(fact for r in readings for fact in r.settings),
+        facts=tuple(fact for r in readings for fact in r.facts),
+        texts={name: text for r in readings for name, text in r.texts.items()},
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
@@ -24,7 +24,7 @@ from ftdoctor.read.excerpt import told_facts
 from ftdoctor.read.items import read_one
 from ftdoctor.read.names import SETTINGS
 from ftdoctor.read.prose import Said, denies, is_prose, named_facts, sentences
-from ftdoctor.read.reading import Reading
+from ftdoctor.read.reading import Reading, joined, relocated
 from ftdoctor.read.script_prompts import described
 from ftdoctor.read.source import Source, memory_source
 
@@ -355,41 +355,17 @@ def _said(lines: Sequence[str], fenced: set[int], path: str) -> tuple[Said, ...]
 
 
 def _shifted(reading: Reading, path: str, by: int) -> Reading:
-    """Return what a reader gave of a piece, at its lines in the ticket."""
-
-    def where(place: Where) -> Where:
-        return Where(path, line=(place.line or 1) + by)
-
-    def facts(found: Iterable[Fact]) -> tuple[Fact, ...]:
-        return tuple(replace(f, where=where(f.where)) for f in found)
-
-    def rows(found: Iterable[Any]) -> tuple[Any, ...]:
-        return tuple(replace(r, line=r.line + by) for r in found)
-
-    return replace(
-        reading,
-        metrics=rows(reading.metrics),
-        events=rows(reading.events),
-        lines=rows(reading.lines),
-        settings=facts(reading.settings),
-        facts=facts(reading.facts),
-        records=(),
-        record_count=0,
-    )
+    """Return what a reader gave of a piece, at its lines in the ticket; its rows do not count."""
+    moved = relocated(reading, path, lambda line: max(line, 1) + by)
+    return replace(moved, records=(), record_count=0)
 
 
 def _joined(readings: Sequence[Reading], told: Reading) -> Reading:
-    metrics = tuple(sorted((m for r in readings for m in r.metrics), key=lambda m: m.line))
-    settings = tuple(f for r in readings for f in r.settings)
-    facts = (*(f for r in readings for f in r.facts), *told.facts)
-    return Reading(
-        taken=f"{len(readings) - 1} pieces beside the prose: {len(metrics)} metric rows, "
-        f"{len(settings)} settings, {len(facts)} facts",
-        metrics=metrics,
-        events=tuple(e for r in readings for e in r.events),
-        lines=tuple(line for r in readings for line in r.lines),
-        settings=settings,
-        facts=facts,
-        texts={name: text for r in readings for name, text in r.texts.items()},
-        curve="console" if metrics else "",
+    whole = joined([*readings, told])
+    return replace(
+        whole,
+        taken=f"{len(readings) - 1} pieces beside the prose: {len(whole.metrics)} metric rows, "
+        f"{len(whole.settings)} settings, {len(whole.facts)} facts",
+        metrics=tuple(sorted(whole.metrics, key=lambda row: row.line)),
+        curve="console" if whole.metrics else "",
     )
