@@ -688,6 +688,12 @@ def summary_mismatch(run: Run, *, share: float = 0.5) -> Observation:
     return absent(text, fact)
 
 
+def _steps_by_rate(run: Run, seconds: float) -> tuple[float, Fact] | None:
+    """Return the steps that a reported rate makes of a runtime."""
+    rate = fact_number(run, "summary.train_steps_per_second")
+    return (rate[0] * seconds, rate[1]) if rate else None
+
+
 # No model takes less for an optimizer step; two-layer toys on a CPU take 9 ms (measured).
 LEAST_STEP_SECONDS = 0.002
 
@@ -704,7 +710,7 @@ def zero_steps(run: Run, *, seconds: float = 5.0) -> Observation:
         return unobservable("no train_runtime was reported", "trainer_state.json", "stdout log")
     fact = min(runtimes, key=lambda f: float(f.value))
     value = float(fact.value)
-    done = fact_number(run, "progress.global_step")
+    done = fact_number(run, "progress.global_step") or _steps_by_rate(run, value)
     text = f"train_runtime is {number(value)} s"
     if done is None:
         return unobservable(f"{text}; the number of steps is not known", *TRAIN_FILES)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from ftdoctor.detect import absent, detector, onset, present, stats, unobservable
+from ftdoctor.detect.evaluation import zero_steps
+from ftdoctor.detect.log import matches
+from ftdoctor.detect.log import prepare as prepare_log
 from ftdoctor.detect.points import (
     LIKELIHOOD,
     Points,
@@ -14,7 +18,7 @@ from ftdoctor.detect.points import (
     points,
     points_of_kind,
 )
-from ftdoctor.model import Observation, Run
+from ftdoctor.model import Call, Observation, Run, State
 from ftdoctor.render.text import plural
 
 MEAN_OF_A_LOSS = 0.01  # a mean that rows of 0.0 alone cannot have (judgement)
@@ -22,10 +26,23 @@ MEAN_OF_A_LOSS = 0.01  # a mean that rows of 0.0 alone cannot have (judgement)
 SEVERAL = 10  # steps that went well: no fault that strikes at the first (judgement)
 
 
+def prepare(run: Run, calls: Iterable[Call]) -> None:
+    """Make the messages of NaN known to the log, so that they are no unknown exceptions."""
+    prepare_log(run, calls)
+
+
 @detector("nan.ends_run")
-def ends_run(run: Run) -> Observation:
-    """Find a run that ends in NaN: in loss, in grad_norm, or behind losses of exactly 0.0."""
+def ends_run(run: Run, *, patterns: list[str]) -> Observation:
+    """Find a run that ends in NaN: in loss, in grad_norm, or behind losses of exactly 0.0.
+
+    A run that looked for NaN itself may end before a row shows one: then it said so by a message
+    in which one of the patterns occurs.
+    """
     moment = _moment_of_death(run)
+    if isinstance(moment, Observation) or moment[1] is None:
+        said = matches(run, patterns=patterns, fatal=True)
+        if said.state is State.PRESENT:
+            return said
     if isinstance(moment, Observation):
         return moment
     found, at = moment
@@ -60,6 +77,8 @@ def mean_loss_zero(run: Run) -> Observation:
         return unobservable("no mean train loss was reported", "training log (stdout)")
     if kind_of(run) not in (*LIKELIHOOD, ""):
         return unobservable("the mean loss tells this of a run that maximises likelihood only")
+    if zero_steps(run).state is State.PRESENT:
+        return unobservable("no step was made over which the loss could be averaged")
     text = f"the mean train loss over all steps is {number(known[0])}"
     return (present if known[0] == 0.0 else absent)(text, known[1])
 

@@ -274,8 +274,10 @@ _DEEPSPEED_SPEED = re.compile(
     r"CurrSamplesPerSec=([\d.]+)(?:, MemAllocated=([\d.]+)GB, MaxMemAllocated=([\d.]+)GB)?"
 )
 _SPEED_NAMES = ("RunningAvgSamplesPerSec", "CurrSamplesPerSec", "MemAllocated", "MaxMemAllocated")
+# DeepSpeed's ZeRO and its fused optimizer: the last number is the scale from now on.
 _LOSS_SCALE = re.compile(
     r"[Aa]ttempted loss scale: ([\d.e+-]+), (?:but hysteresis|reducing to ([\d.e+-]+))"
+    r"|Reducing dynamic loss scale from ([\d.e+-]+) to ([\d.e+-]+)"
 )
 # mlx-lm since bdb77dae (2026-06-06): `  10    1.945 ↓   301   5.0k`, `   1    val 2.391    5.21s`
 _MLX_VAL = re.compile(rf"\s*(\d+)\s+val ({NUMBER})(?:\s*[↓↑→=])?\s+[\d.]+s\s*")
@@ -299,7 +301,7 @@ def special_row(text: str) -> Row | None:
             return Row({n: float(v) for n, v in given if v}, step=int(found[1]))
     found = _LOSS_SCALE.search(text)
     if found:
-        scale = parse_number(found[2] or found[1])
+        scale = parse_number(found[4] or found[2] or found[1])
         return Row({"loss_scale": scale}) if scale is not None else None
     return _mlx_table(text)
 

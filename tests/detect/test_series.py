@@ -91,12 +91,12 @@ def test_lone_inf_is_the_loss_scaler() -> None:
     ],
 )
 def test_end_in_nan(example: dict[str, Any], state: State) -> None:
-    assert ask("nan.ends_run", example).state is state
+    assert ask("nan.ends_run", example, patterns=[]).state is state
 
 
 def test_nan_names_the_gradient_at_the_same_step() -> None:
     example = {"metrics": {"loss": [1.4, 1.2, 0, 0, 0], "grad_norm": [1, 1, NAN, NAN, NAN]}}
-    seen = ask("nan.ends_run", example)
+    seen = ask("nan.ends_run", example, patterns=[])
     assert "loss is 0 from step 3 to the end (3 rows)" in seen.text
     assert "grad_norm is NaN at step 3" in seen.text
 
