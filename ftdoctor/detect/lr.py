@@ -275,7 +275,7 @@ def loss_follows(run: Run, *, times: float = 1.05, rows: int = 10) -> Observatio
 @detector("lr.finishes_early")
 def finishes_early(run: Run, *, floor: float = 0.01, share: float = 0.1) -> Observation:
     """Find a rate below `floor` of its peak for more than `share` of the run at its end."""
-    rates = curve(run, "learning_rate", minimum=20)
+    rates = curve(run, "learning_rate", minimum=8)
     if isinstance(rates, Observation):
         return rates
     peak = float(rates.values.max())

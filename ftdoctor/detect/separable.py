@@ -11,12 +11,12 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.rows import HOMES, no_rows, of_split
-from ftdoctor.model import Observation, Run
+from ftdoctor.model import Observation, Run, State
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,6 +26,7 @@ MOST_ROWS = 3000
 MOST_WORDS = 300  # of a text
 LABEL_CHARS = 60
 FEWEST = 20  # rows of a label; rarer ones are left out
+FEWEST_JUDGED = 8  # the same of evaluation rows, of which there are fewer
 COMMON = 5  # rows in which a word must stand so that it can tell anything
 _WORD = re.compile(r"\w+")
 _TWO_TEXTS = re.compile(
@@ -70,7 +71,31 @@ def labels_unrelated(run: Run, *, margin: float, rows: int) -> Observation:
     return absent(text)
 
 
-def _labelled(rows: pl.DataFrame) -> Labelled | str:
+@detector("separable.related_in_evaluation_only")
+def related_in_evaluation_only(run: Run, *, margin: float, clear: float, rows: int) -> Observation:
+    """Find that words tell the labels of the evaluation rows and nothing of the training rows'.
+
+    Evaluation: a mean recall of `clear` above chance, beyond twice its error, on the same labels.
+    Training: within `margin` of chance, as for `labels_unrelated`.
+    """
+    judged = _labelled(of_split(run, "eval"), fewest=FEWEST_JUDGED)
+    if isinstance(judged, str):
+        return unobservable(judged, HOMES["eval"])
+    if not judged.labels:
+        return no_rows("eval")
+    recall, error = _mean_recall(judged)
+    chance = 1 / len(judged.names)
+    said = f"Counted words guess the label of {len(judged.labels):,} evaluation rows with a mean "
+    said += f"recall of {recall:.2f} (chance {chance:.2f})"
+    if recall - 2 * error < chance + clear:
+        return unobservable(f"{said}, which does not tell", HOMES["eval"])
+    trained = labels_unrelated(run, margin=margin, rows=rows)
+    if trained.state is State.UNOBSERVABLE:
+        return trained
+    return replace(trained, text=f"{said}. {trained.text}")
+
+
+def _labelled(rows: pl.DataFrame, fewest: int = FEWEST) -> Labelled | str:
     """Return texts and labels of a sample, or why the rows are none."""
     import polars as pl
 
@@ -78,7 +103,7 @@ def _labelled(rows: pl.DataFrame) -> Labelled | str:
     rows = rows.head(MOST_ROWS)
     answers = [str(a).strip() for a in rows["response"].to_list()]
     counts = Counter(a for a in answers if 0 < len(a) <= LABEL_CHARS)
-    names = tuple(n for n, c in counts.most_common(50) if c >= FEWEST)
+    names = tuple(n for n, c in counts.most_common(50) if c >= fewest)
     if len(names) < 2 or sum(counts[n] for n in names) < 0.9 * len(answers):
         return "The answers are no labels of which two are frequent"
     keys = {k for record in rows["record"].head(5).to_list() for k in _keys(record)}

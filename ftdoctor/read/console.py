@@ -16,7 +16,7 @@ from ftdoctor.read import excerpt, headers, logtext
 from ftdoctor.read.logtext import Bar, Fragment
 from ftdoctor.read.marks import INTEREST_MARK, ROW_MARK, STATEMENT_MARK, event_kind, marker
 from ftdoctor.read.reading import Event, Line, MetricRow, Reading
-from ftdoctor.read.rows import WATCHED, Row, parse_row, postfix_values
+from ftdoctor.read.rows import WATCHED, Row, parse_row, postfix_values, special_row
 from ftdoctor.read.source import Source
 from ftdoctor.read.tables import TextTables
 from ftdoctor.read.traceback import Trace, Tracebacks
@@ -152,7 +152,8 @@ class _Log:
         for trace in traces:
             self._traceback(trace)
         tabled = None if inside else self._tables.feed(fragment.text)
-        if tabled is not None and self._accept(tabled, fragment):
+        # The rows of mlx-lm's table have other columns than its header.
+        if tabled and self._accept(special_row(fragment.text) or tabled, fragment):
             return
         marks = self._mark(fragment.text)
         if ROW_MARK in marks and not inside and self._row(fragment):

@@ -79,6 +79,7 @@ _TRAINERS: tuple[tuple[str, str], ...] = (
     ("[axolotl.", "axolotl"),
     ("llamafactory", "llama-factory"),
     ("llmtuner", "llama-factory"),
+    ("mlx_lm.lora", "mlx"),
     ("tinker_cookbook", "tinker"),
     ("tinker://", "tinker"),
     ("***** Running training *****", "hf"),
@@ -91,6 +92,23 @@ _KNOWN = frozenset(
      "warmup_steps", "grad_accum", "gradient_accumulation_steps", "group", "group_size", "temp",
      "temperature"}
 )  # fmt: skip
+# The box with which mlx-lm begins (cli_ui.py, print_lora_run_header): the names of a line's values.
+_BOXED = re.compile(r"\s*│\s+(\S.*?)\s{2,}(\S.*?)\s*│?\s*")
+_BOX: dict[str, tuple[re.Pattern[str], tuple[str, ...]]] = {
+    label: (re.compile(pattern), names)
+    for label, pattern, names in (
+        ("model", r"(.+)", ("model",)),
+        (
+            "type",
+            r"(\w+)(?: · (\d+) layers)?(?: · rank (\d+))?",
+            ("fine_tune_type", "num_layers", "lora_rank"),
+        ),
+        ("dataset", r"(.+)", ("data",)),
+        ("optimizer", r"(\w+)(?: · lr ([\d.e+-]+))?.*", ("optimizer", "learning_rate")),
+        ("batch · iters", r"([\d,]+) · ([\d,]+)", ("batch_size", "iters")),
+        ("max seq", r"([\d,]+)", ("max_seq_length",)),
+    )
+}
 _NAMESPACE = re.compile(r"\bNamespace\((.*)\)\s*$")
 _DUMP_START = re.compile(r"(?:\w*(?:Arguments|Config|Args))\($")
 _DUMP_ITEM = re.compile(r"^\s*(\w+)=(.*?),?\s*$")
@@ -159,6 +177,8 @@ class Headers:
         where = Where(self._path, line=line)
         if self._in_dump(text, where) or self._in_block(text, where):
             return
+        if "│" in text and self._in_box(text, where):
+            return
         if self._failure(text, where):
             return
         section = _SECTION.search(text) if "***" in text else None
@@ -210,6 +230,22 @@ class Headers:
                 return True
             self._section = ""
         return False
+
+    def _in_box(self, text: str, where: Where) -> bool:
+        """Take a line of mlx-lm's box."""
+        line = _BOXED.fullmatch(text)
+        pattern, names = _BOX.get(line[1], (None, ())) if line else (None, ())
+        found = pattern.fullmatch(line[2]) if line and pattern else None
+        if found is None:
+            return False
+        for name, raw in zip(names, found.groups(), strict=True):
+            if raw is not None:
+                digits = raw.replace(",", "")
+                self._set(name, int(digits) if digits.isdigit() else _value(raw), where)
+        if "iters" in names:
+            self.planned = int(found[2].replace(",", ""))
+            self._facts.append(Fact("progress.max_steps", self.planned, where))
+        return True
 
     def _failure(self, text: str, where: Where) -> bool:
         """Take a line of torchrun's `Root Cause (first observed failure):`."""

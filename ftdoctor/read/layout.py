@@ -34,6 +34,12 @@ PAIRS = (
     ("document", "summary"), ("article", "highlights"), ("dialogue", "summary"),
     ("input", "label"), ("text", "target"), ("src", "tgt"),
 )  # fmt: skip
+# Columns of a short text and of its class, where no pair above is there. `text` and `content` are
+# left out: beside a topic they are what is learnt themselves.
+CLASSIFIED = ("body", "message", "sentence", "utterance", "review", "comment", "tweet", "title",
+              "description", "subject", "email", "ticket", "query", "question")  # fmt: skip
+CLASSES = ("label", "labels", "category", "class", "intent", "sentiment", "topic", "tag", "rating",
+           "stars", "department", "priority")  # fmt: skip
 PREFERENCE = (("chosen", "rejected"), ("preferred_output", "non_preferred_output"))
 CONVERSATION_KEYS = ("messages", "conversations", "conversation", "dialog", "dialogue", "chat")
 TEXT_KEYS = ("text", "content", "formatted_text", "formatted", "full_text")
@@ -77,6 +83,10 @@ def understand(row: Any) -> Example:
     for prompt, response in PAIRS:
         if prompt in row and response in row:
             return _pair(row, prompt, response)
+    classed = next((key for key in CLASSES if isinstance(row.get(key), str | int | float)), "")
+    named = next((key for key in CLASSIFIED if isinstance(row.get(key), str)), "")
+    if classed and named:
+        return _pair(row, named, classed)
     return _text(row)
 
 

@@ -34,7 +34,7 @@ TROUBLE = (
 # Metric rows: a word that one of them must hold.
 ROW = (
     "(?i)loss|nll|reward|acc|ppl|perplex|norm|entropy|\\bkl\\b|bpb|\\bf1\\b|bleu|rouge|runtime"
-    "|\\bwer\\b|step=\\d|\\bval\\b|↓|↑|\\bkl[_/:=]|epoch\\W"
+    "|\\bwer\\b|step=\\d|\\bval\\b|↓|↑|▼|▲|\\bkl[_/:=]|epoch\\W"
 )
 # Lines that may state a device, a version, a count or an exit code (see `headers`).
 STATEMENT = (

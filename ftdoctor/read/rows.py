@@ -279,9 +279,12 @@ _LOSS_SCALE = re.compile(
     r"[Aa]ttempted loss scale: ([\d.e+-]+), (?:but hysteresis|reducing to ([\d.e+-]+))"
     r"|Reducing dynamic loss scale from ([\d.e+-]+) to ([\d.e+-]+)"
 )
-# mlx-lm since bdb77dae (2026-06-06): `  10    1.945 ↓   301   5.0k`, `   1    val 2.391    5.21s`
-_MLX_VAL = re.compile(rf"\s*(\d+)\s+val ({NUMBER})(?:\s*[↓↑→=])?\s+[\d.]+s\s*")
-_MLX_TRAIN = re.compile(rf"\s*(\d+)\s+({NUMBER})\s*([↓↑→=]?)\s+([\d,.]+)\s+([\d,.]+)([kMB]?)\s*")
+# mlx-lm since bdb77dae (2026-06-06): `  10    1.945 ▼   301   5.0k`, `   1    val 2.391    5.21s`
+_ARROWS = "↓↑→▼▲="
+_MLX_VAL = re.compile(rf"\s*(\d+)\s+val\s+({NUMBER})(?:\s*[{_ARROWS}])?\s+[\d.]+s\s*")
+_MLX_TRAIN = re.compile(
+    rf"\s*(\d+)\s+({NUMBER})\s*([{_ARROWS}]?)\s+([\d,.]+)\s+([\d,.]+)([kMB]?)\s*"
+)
 _UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9}
 
 

@@ -170,7 +170,38 @@ def _is_inputs(code: Code, whole: ast.AST, owner: str, aliases: frozenset[Alias]
     if node is None:
         return False
     holder = _owner(node)
-    return _is_input_ids(node) and (holder == owner or not _TARGET_NAME.search(holder))
+    if holder == owner:
+        return _is_input_ids(node)
+    return (
+        _is_input_ids(node)
+        and not _TARGET_NAME.search(holder)
+        and not _is_other_encoding(code, node, whole, owner)
+    )
+
+
+def _is_other_encoding(code: Code, ids: ast.AST, whole: ast.AST, owner: str) -> bool:
+    """Say whether ids are of another call of the tokenizer than the one the labels go to.
+
+    `x = tok(source); y = tok(text_target=target); x["labels"] = y["input_ids"]`
+    """
+    made = _call_of(code, ids)
+    if made is None:
+        return False
+    if keyword(made, "text_target") is not None:
+        return True
+    statement = next((a for a in code.ancestors(whole) if isinstance(a, ast.Assign)), None)
+    targets = statement.targets if statement else []
+    beside = [_call_of(code, target) for target in targets if _owner(target) == owner]
+    return any(other is not None and other is not made for other in beside)
+
+
+def _call_of(code: Code, node: ast.AST) -> ast.Call | None:
+    """Return the only call that made the name which an element belongs to."""
+    while isinstance(node, ast.Subscript | ast.Attribute):
+        node = node.value
+    bound = code.bound(node) if isinstance(node, ast.Name) else []
+    made = bound[0].value if len(bound) == 1 else None
+    return made if isinstance(made, ast.Call) else None
 
 
 def _is_ignored_label(node: ast.AST) -> bool:

@@ -412,3 +412,24 @@ def test_an_infinite_epoch_gives_no_step() -> None:
     text = f"{head}{{'loss': 1.0, 'epoch': 1e999}}\n{{'loss': 0.9, 'epoch': 2.0}}\n"
     found = read_console(memory_source("train.log", text.encode()))
     assert [row.step for row in found.metrics][1:] == [200]
+
+
+def test_the_box_and_the_coloured_table_of_mlx_are_read() -> None:
+    found = read(
+        "╭─ mlx_lm.lora ─────────────╮\n"
+        "\x1b[34m│\x1b[0m    \x1b[39mtype         \x1b[0m   \x1b[1mlora · 4 layers · rank 8\x1b[0m  │\n"
+        "│    optimizer       adam · lr 8.0e-02      │\n"
+        "│    batch · iters   4 · 1,000              │\n"
+        "│    max seq         2,048                  │\n"
+        "  iter   train_loss     tok/s     tokens\n"
+        "  \x1b[38;5;244m   1\x1b[0m    \x1b[1;35mval\x1b[0m \x1b[1m  nan\x1b[0m    1.88s\n"
+        "  \x1b[38;5;244m   5\x1b[0m    \x1b[1;32m7.166 ▼\x1b[0m    \x1b[1m  159\x1b[0m      0.7k\n"
+        "  save  0000005_adapters.safetensors\n"
+        "    10    8.166 ▲      159      1.4k\n"
+    )
+    given = {fact.name: fact.value for fact in found.settings}
+    assert (given["learning_rate"], given["lora_rank"], given["iters"]) == (0.08, 8, 1000)
+    assert given["max_seq_length"] == 2048
+    losses = [row.values["loss"] for row in found.metrics if "loss" in row.values]
+    assert losses == [7.166, 8.166]
+    assert [row.step for row in found.metrics] == [1, 5, 10]

@@ -195,3 +195,15 @@ def test_each_fault_of_a_conversation_has_a_name(
 ) -> None:
     messages = [{"role": role, "content": content} for role, content in turns]
     assert problem in understand({"messages": messages}).problems
+
+
+@pytest.mark.parametrize(
+    ("row", "answer"),
+    [
+        ({"body": "Where is my parcel?", "category": "delivery"}, "delivery"),
+        ({"review": "Great tent", "stars": 5}, "5"),
+        ({"text": "A whole article on tents", "topic": "camping"}, ""),
+    ],
+)
+def test_a_text_beside_its_class_is_a_pair(row: dict[str, Any], answer: str) -> None:
+    assert understand(row).response == answer

@@ -1,0 +1,68 @@
+"""Targets that scripts encode apart from their inputs: their limit, their column, their words."""
+
+from __future__ import annotations
+
+import pytest
+
+from ftdoctor.read.code import parse
+from ftdoctor.read.script_labels import labels_of
+from ftdoctor.read.script_targets import targets_of
+
+ENCODED = (
+    "p.add_argument('--most', type=int, default=8)\na = p.parse_args()\n"
+    "def prep(b):\n"
+    "    x = tok([s for s in b['mail']], max_length=128, truncation=True)\n"
+    "    y = tok(text_target=b['answer'], max_length=a.most, truncation=True)\n"
+    "    x['labels'] = y['input_ids']\n    return x\n"
+)
+
+
+def told(text: str) -> dict[str, object]:
+    code, problem = parse(text)
+    assert code is not None, problem
+    return {name: value for name, value, _ in targets_of(code)}
+
+
+def test_the_limit_of_the_targets_is_found_behind_an_argument() -> None:
+    assert told(ENCODED) == {"target_limit": 8}
+
+
+def test_a_limit_without_truncation_cuts_nothing() -> None:
+    assert told("y = tok(text_target=b['answer'], max_length=8)\n") == {}
+
+
+def test_labels_of_an_encoding_of_their_own_are_no_copy_of_the_inputs() -> None:
+    code, _ = parse(ENCODED)
+    assert code is not None
+    assert not list(labels_of(code))
+
+
+def test_labels_of_the_same_encoding_are_a_copy() -> None:
+    text = "def prep(b):\n    x = tok(b['text'])\n    x['labels'] = x['input_ids'].copy()\n"
+    code, _ = parse(text)
+    assert code is not None
+    assert [value for _, value, _ in labels_of(code)] == ["copied"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ENCODED.replace("'mail'", "'answer'"),
+        "rows = [{'prompt': 'Say: ' + r['a'], 'completion': r['a']} for r in data]\n",
+    ],
+)
+def test_one_column_for_both_sides_is_told(text: str) -> None:
+    assert "target_is_input" in told(text)
+
+
+def test_two_columns_of_one_row_are_in_order() -> None:
+    assert told("row = {'prompt': r['q'], 'completion': r['a'], 'input': r['a']}\n") == {}
+
+
+@pytest.mark.parametrize(
+    ("aligning", "expected"),
+    [("b['tags']", "unaligned"), ("[b['tags'][i] for i in x.word_ids()]", "aligned")],
+)
+def test_labels_of_words_need_the_words_of_their_pieces(aligning: str, expected: str) -> None:
+    text = f"def prep(b):\n    x = tok(b['tokens'], is_split_into_words=True)\n    x['labels'] = {aligning}\n"
+    assert told(text) == {"word_labels": expected}
