@@ -77,15 +77,14 @@ def _same_in_row(code: Code, node: ast.Dict) -> Iterator[Found]:
 
 
 def _column(code: Code, node: ast.AST) -> str:
-    """Return the only column that an expression reads, "" if it reads none or several."""
+    """Return the only column that an expression reads whole, "" if it reads none or several.
+
+    `row["messages"][:-1]` and `row["messages"][-1:]` are parts of one column, and not the same.
+    """
     if isinstance(node, ast.Name):
         bound = code.bound(node)
         node = bound[0].value if len(bound) == 1 and bound[0].value is not None else node
-    found = {
-        inner.slice.value
-        for inner in ast.walk(node)
-        if isinstance(inner, ast.Subscript)
-        and isinstance(inner.slice, ast.Constant)
-        and isinstance(inner.slice.value, str)
-    }
-    return found.pop() if len(found) == 1 else ""
+    places = [inner.slice for inner in ast.walk(node) if isinstance(inner, ast.Subscript)]
+    found = {place.value if isinstance(place, ast.Constant) else None for place in places}
+    only = found.pop() if len(found) == 1 else None
+    return only if isinstance(only, str) else ""

@@ -55,8 +55,16 @@ def test_one_column_for_both_sides_is_told(text: str) -> None:
     assert "target_is_input" in told(text)
 
 
-def test_two_columns_of_one_row_are_in_order() -> None:
-    assert told("row = {'prompt': r['q'], 'completion': r['a'], 'input': r['a']}\n") == {}
+@pytest.mark.parametrize(
+    "row",
+    [
+        "{'prompt': r['q'], 'completion': r['a'], 'input': r['a']}",
+        "{'prompt': r['messages'][:-1], 'completion': r['messages'][-1:]}",
+        "{'prompt': r['turns'][0]['content'], 'completion': r['turns'][1]['content']}",
+    ],
+)
+def test_two_columns_or_two_parts_of_one_are_in_order(row: str) -> None:
+    assert told(f"row = {row}\n") == {}
 
 
 @pytest.mark.parametrize(
