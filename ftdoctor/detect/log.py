@@ -573,6 +573,34 @@ def no_own_error(run: Run) -> Observation:
     return present("No worker printed an exception of its own")
 
 
+# --- the table of transformers 5 about a model that was loaded ---------------------------------
+
+_REPORT = re.compile(r"(\w+) LOAD REPORT\b")
+_REPORTED = re.compile(r"\s*(\S.*?)\s*\|\s*(MISSING|UNEXPECTED|MISMATCH)\b")
+REPORT_LINES = 500
+
+
+@detector("log.load_report")
+def load_report(run: Run, *, status: str, keys: str, classes: str) -> Observation:
+    """Find weights that a load report names with a status, in a model of one of the classes.
+
+    `keys` and `classes` are patterns; the report is that of transformers 5, a table of `key |
+    status` below `<class> LOAD REPORT`.
+    """
+    if not has_text(run):
+        return unobservable("No console output was found", LOG)
+    wanted, models = re.compile(keys), re.compile(classes)
+    model, left = "", 0
+    for text in log_of(run).texts:
+        if begun := _REPORT.search(text.text):
+            model, left = begun[1], REPORT_LINES
+        row = _REPORTED.match(text.text) if left > 0 else None
+        left -= 1
+        if row and row[2] == status and models.search(model) and wanted.search(row[1]):
+            return present(f"the load report of {model} has `{row[1]}` as {status}", text.fact)
+    return absent("No load report names such weights")
+
+
 # --- a folder that the Hub was asked for ------------------------------------------------------
 
 _ASKED_OF_HUB = (
