@@ -313,6 +313,35 @@ def never_decays(run: Run, *, share: float = 0.5) -> Observation:
     return present(text, rates.fact(-1), scheduler, curves=("learning_rate",))
 
 
+@detector("lr.stays_level")
+def stays_level(run: Run) -> Observation:
+    """Find one and the same rate on every row though the scheduler is a decaying one.
+
+    A log that shows it must reach over half of the steps: before, a rounded rate may look level.
+    """
+    rates = _rates(run, 10)
+    if isinstance(rates, Observation):
+        return rates
+    scheduler = run.setting("lr_scheduler_type")
+    if scheduler is None:
+        return unobservable("the scheduler is not known", "training configuration")
+    low, high = float(rates.values.min()), float(rates.values.max())
+    name = str(scheduler.value).lower().split(".")[-1]
+    if high <= 0 or low < high or name not in DECAYING:
+        text = f"the learning rate goes from {low:.3g} to {high:.3g}, scheduler {scheduler.value}"
+        return absent(text)
+    text = f"the learning rate is {high:.3g} on all {len(rates)} rows, scheduler {scheduler.value}"
+    done, planned = run.fact("progress.global_step"), run.fact("progress.max_steps")
+    if done and planned and planned.value:
+        if float(done.value) < 0.6 * float(planned.value):
+            return unobservable(
+                f"{text}; the run stopped at step {done.value} of {planned.value}", "the whole log"
+            )
+    elif not _reached_its_end(run):
+        return unobservable(f"{text}; whether training ended there is not known", "the whole log")
+    return present(text, rates.fact(-1), scheduler, curves=("learning_rate",))
+
+
 @detector("lr.warms_up_to_the_end")
 def warms_up_to_the_end(run: Run) -> Observation:
     """Find a rate that only rises, to the last row, though training was not cut short.

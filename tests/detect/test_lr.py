@@ -36,6 +36,26 @@ def test_oscillation(values: list[float], settings: dict[str, Any], state: State
     assert lr.oscillates(rates(values, settings=settings)).state is state
 
 
+@pytest.mark.parametrize(
+    ("values", "schedule", "done", "state"),
+    [
+        ([2e-4] * 20, "cosine", 100, State.PRESENT),
+        ([2e-4] * 20, "SchedulerType.LINEAR", 90, State.PRESENT),
+        ([0.0, *[2e-4] * 20], "cosine", 100, State.PRESENT),
+        ([2e-4] * 20, "cosine", 10, State.UNOBSERVABLE),
+        ([2e-4] * 20, "constant_with_warmup", 100, State.ABSENT),
+        (COSINE, "cosine", 100, State.ABSENT),
+        ([2e-4] * 5, "cosine", 100, State.UNOBSERVABLE),
+    ],
+)
+def test_a_level_rate_under_a_decay(
+    values: list[float], schedule: str, done: int, state: State
+) -> None:
+    progress = {"progress.global_step": done, "progress.max_steps": 100}
+    run = rates(values, settings={"lr_scheduler_type": schedule}, facts=progress)
+    assert lr.stays_level(run).state is state
+
+
 def test_range_depends_on_method_and_kind() -> None:
     values = [2e-4] * 5
     assert lr.beyond(rates(values, settings={"lora.r": 8}), side="high").state is State.ABSENT
