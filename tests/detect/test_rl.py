@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -98,3 +99,33 @@ def test_added_sft_term_is_another_loss() -> None:
     assert rl.sigmoid_preference(run(rewards__margins=[0.0], sft_loss=[1.0])).state is State.ABSENT
     assert rl.sigmoid_preference(run(rewards__margins=[0.0])).state is State.PRESENT
     assert rl.sigmoid_preference(run(loss=[1.0])).state is State.UNOBSERVABLE
+
+
+@pytest.mark.parametrize(
+    ("metrics", "more", "state"),
+    [
+        ({"rewards/chosen": [2.0, 2.1], "rewards/rejected": [1.5, 1.2]}, {}, State.PRESENT),
+        ({"rewards/chosen": [0.0, 2.1], "rewards/rejected": [0.0, -3.2]}, {}, State.ABSENT),
+        (
+            {"rewards/chosen": [2.0, 2.1], "rewards/rejected": [1.5, 1.2]},
+            {"steps": [25, 50]},
+            State.UNOBSERVABLE,
+        ),
+        (
+            {"rewards/chosen": [2.0, 2.1], "rewards/rejected": [1.5, 1.2]},
+            {"facts": {"log.rows_counted": True}},
+            State.UNOBSERVABLE,
+        ),
+        (
+            {"rewards/chosen": [2.0, 2.1], "rewards/rejected": [1.5, 1.2]},
+            {"facts": {"log.rows_counted": True}, "settings": {"logging_steps": 1}},
+            State.PRESENT,
+        ),
+        ({"rewards/mean": [2.0, 2.1]}, {}, State.UNOBSERVABLE),
+    ],
+)
+def test_rewards_before_the_first_update(
+    metrics: dict[str, list[float]], more: dict[str, Any], state: State
+) -> None:
+    run = run_from_example({"metrics": metrics, **more})
+    assert rl.rewards_at_start(run, above=0.2).state is state
