@@ -340,14 +340,15 @@ def rewards_at_start(run: Run, *, above: float) -> Observation:
     if kind_of(run) != "preference":
         return unobservable("this is not a preference run with DPO metrics")
     every = setting_number(run, "logging_steps")
-    counted = run.fact("log.rows_counted") and not run.fact("progress.global_step")
-    if counted and (every is None or every[0] != 1):
-        return unobservable("how many steps a logged row stands for is not known", "logging_steps")
+    each = every is not None and every[0] == 1
+    counted = {f.where.path for f in run.facts.get("log.rows_counted", ()) if not each}
     seen: list[tuple[float, Points]] = []
     for name in ("rewards/chosen", "rewards/rejected"):
         for split, latest in (("train", 1), ("eval", 0)):
             found = points(run, name, split)
-            if found is not None and len(found.finite) and found.finite.step(0) <= latest:
+            if found is None or found.series.path in counted or not len(found.finite):
+                continue
+            if found.finite.step(0) <= latest:
                 seen.append((abs(float(found.finite.values[0])), found.finite))
     if not seen:
         return unobservable("no rewards were logged before the first update", "logging_steps: 1")

@@ -101,6 +101,16 @@ def test_added_sft_term_is_another_loss() -> None:
     assert rl.sigmoid_preference(run(loss=[1.0])).state is State.UNOBSERVABLE
 
 
+EVERY_STEP = (
+    "args = DPOConfig(output_dir='o', logging_steps=1)\nDPOTrainer(model, args=args).train()\n"
+)
+UNCOUNTED = "".join(
+    f"{{'loss': 0.6, 'grad_norm': 1.{i}, 'learning_rate': 1e-06, 'rewards/chosen': 2.{i}, "
+    f"'rewards/rejected': 1.5, 'rewards/margins': 0.{i}, 'epoch': 0.{i}}}\n"
+    for i in range(1, 6)
+)
+
+
 @pytest.mark.parametrize(
     ("metrics", "more", "state"),
     [
@@ -111,14 +121,10 @@ def test_added_sft_term_is_another_loss() -> None:
             {"steps": [25, 50]},
             State.UNOBSERVABLE,
         ),
+        ({}, {"files": {"train.log": UNCOUNTED}}, State.UNOBSERVABLE),
         (
-            {"rewards/chosen": [2.0, 2.1], "rewards/rejected": [1.5, 1.2]},
-            {"facts": {"log.rows_counted": True}},
-            State.UNOBSERVABLE,
-        ),
-        (
-            {"rewards/chosen": [2.0, 2.1], "rewards/rejected": [1.5, 1.2]},
-            {"facts": {"log.rows_counted": True}, "settings": {"logging_steps": 1}},
+            {},
+            {"files": {"train.log": UNCOUNTED, "train.py": EVERY_STEP}},
             State.PRESENT,
         ),
         ({"rewards/mean": [2.0, 2.1]}, {}, State.UNOBSERVABLE),
