@@ -22,7 +22,7 @@ _KEEPS_MODE = re.compile(
     r"|clip_grad_\w+|AdamW?|SGD|info|debug|watch|no_grad|tqdm|enumerate|zip|unwrap_model)$"
 )
 _ENDS = (ast.Return, ast.Raise, ast.Break, ast.Continue)
-_BUDGET = 20_000  # statements followed per file, against files made to blow up
+_BUDGET = 20_000  # statements and calls followed per file, against files made to blow up
 _DEPTH = 6  # calls within calls
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -39,6 +39,7 @@ class _Walk:
     seen: set[ast.AST] = field(default_factory=set)  # functions followed
     met: set[ast.Call] = field(default_factory=set)  # calls of `backward`
     found: dict[int, str] = field(default_factory=dict)  # line of the `eval()` → fault
+    calls: dict[ast.AST, list[ast.Call]] = field(default_factory=dict)  # of a statement
     budget: int = _BUDGET
 
 
@@ -47,7 +48,8 @@ def mode_faults(code: Code) -> Iterator[tuple[str, int]]:
     if not any(_turns_off(call) for _, call in code.calls()):
         return
     walk = _Walk(code)
-    _note_optimizers(walk, code.tree, {})  # those of functions that are not met on the way, too
+    calls = [call for _, call in code.calls()]
+    _note_optimizers(walk, calls, {})  # those of functions that are not met on the way, too
     _block(walk, code.tree.body, {}, {}, 0, 0)
     for name, call in code.calls():  # loops in functions that only other files call
         function = code.function_of(call)
@@ -153,8 +155,13 @@ def _expressions(
     walk: _Walk, node: ast.AST, modes: Modes, frame: Frame, depth: int, loops: int
 ) -> None:
     """Follow the calls of a statement that has no body, the inner ones first."""
-    _note_optimizers(walk, node, frame)
-    calls = [n for n in ast.walk(node) if isinstance(n, ast.Call)]
+    calls = walk.calls.get(node)
+    if calls is None:
+        calls = walk.calls[node] = [n for n in ast.walk(node) if isinstance(n, ast.Call)]
+    walk.budget -= len(calls)
+    if walk.budget <= 0:
+        return
+    _note_optimizers(walk, calls, frame)
     for call in reversed(calls):
         _call(walk, call, modes, frame, depth, loops)
     if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
@@ -257,9 +264,9 @@ def _into(
     _block(walk, function.body, modes, inner, depth + 1, loops)
 
 
-def _note_optimizers(walk: _Walk, node: ast.AST, frame: Frame) -> None:
+def _note_optimizers(walk: _Walk, calls: list[ast.Call], frame: Frame) -> None:
     """Note the models whose parameters, or which themselves, make an optimizer."""
-    for call in (n for n in ast.walk(node) if isinstance(n, ast.Call)):
+    for call in calls:
         if not _OPTIMIZER.search(dotted(call.func)):
             continue
         for given in (*call.args, *(k.value for k in call.keywords)):

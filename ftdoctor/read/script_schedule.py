@@ -30,6 +30,8 @@ _ONLY_HOLDS = re.compile(
     r"(?i)^(?:prepare|prepare_scheduler|print|info|debug|len|isinstance|type)$"
 )
 
+Uses = dict[str, list[ast.expr]]  # dotted name → where it is read
+
 
 def schedule_faults(
     code: Code, backward: list[ast.Call], optimizers: set[str]
@@ -51,18 +53,16 @@ def _never_stepped(code: Code, optimizers: set[str]) -> Iterator[tuple[str, int]
         return
     if _SETS_RATE.search(ast.unparse(code.tree)):
         return
-    for node in ast.walk(code.tree):
-        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
-            continue
-        call, target = node.value, node.targets[0]
+    uses = _uses(code)
+    for target, call in _assigned_calls(code):
         kind = dotted(call.func).rsplit(".", 1)[-1]
         if not isinstance(target, ast.Name | ast.Attribute) or not _SCHEDULES.search(kind):
             continue
         if _STAND_INS.search(kind) or not _is_given(call, optimizers):
             continue
-        if not _is_handed_on(code, ast.unparse(target), 3):
+        if not _is_handed_on(code, uses, ast.unparse(target), 3):
             starts = "warm-up-never-stepped" if _starts_at_zero(code, kind, call) else ""
-            yield starts or "schedule-never-stepped", node.lineno
+            yield starts or "schedule-never-stepped", target.lineno
 
 
 def _is_given(call: ast.Call, optimizers: set[str]) -> bool:
@@ -72,17 +72,28 @@ def _is_given(call: ast.Call, optimizers: set[str]) -> bool:
     return any(t in optimizers or _STEPS_AN_OPTIMIZER.search(t) for t in texts)
 
 
-def _is_handed_on(code: Code, name: str, depth: int) -> bool:
-    """Say whether a schedule is put anywhere where code that is not here may step it."""
+def _assigned_calls(code: Code) -> Iterator[tuple[ast.expr, ast.Call]]:
+    """Yield (target, call) of the statements that assign what a call returns."""
     for node in ast.walk(code.tree):
-        if not isinstance(node, ast.Name | ast.Attribute) or ast.unparse(node) != name:
-            continue
-        if isinstance(node.ctx, ast.Load) and _leaves(code, node, depth):
-            return True
-    return False
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            yield node.targets[0], node.value
 
 
-def _leaves(code: Code, node: ast.expr, depth: int) -> bool:
+def _uses(code: Code) -> Uses:
+    """Return where each name, and each attribute of a name, is read."""
+    found: Uses = {}
+    for node in ast.walk(code.tree):
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
+            found.setdefault(dotted(node), []).append(node)
+    return found
+
+
+def _is_handed_on(code: Code, uses: Uses, name: str, depth: int) -> bool:
+    """Say whether a schedule is put anywhere where code that is not here may step it."""
+    return any(_leaves(code, uses, node, depth) for node in uses.get(name, ()))
+
+
+def _leaves(code: Code, uses: Uses, node: ast.expr, depth: int) -> bool:
     """Say whether one use of a schedule gives it away; `step` on it was looked for before."""
     parent = code.parents.get(node)
     if isinstance(parent, ast.Attribute | ast.Compare | ast.If | ast.FormattedValue):
@@ -91,7 +102,9 @@ def _leaves(code: Code, node: ast.expr, depth: int) -> bool:
     returned = code.parents.get(parent) if isinstance(parent, ast.Tuple) else parent
     if isinstance(returned, ast.Return):
         given = list(_given_back(code, getattr(code.function_of(node), "name", ""), place))
-        return depth <= 0 or not given or any(_is_handed_on(code, n, depth - 1) for n in given)
+        return (
+            depth <= 0 or not given or any(_is_handed_on(code, uses, n, depth - 1) for n in given)
+        )
     call = code.parents.get(parent) if isinstance(parent, ast.keyword) else parent
     if not isinstance(call, ast.Call):
         return True
@@ -101,11 +114,8 @@ def _leaves(code: Code, node: ast.expr, depth: int) -> bool:
 
 def _given_back(code: Code, function: str, place: int | None) -> Iterator[str]:
     """Yield the names to which a function's result, or one part of it, is assigned."""
-    for node in ast.walk(code.tree):
-        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
-            continue
-        target = node.targets[0]
-        if dotted(node.value.func).rsplit(".", 1)[-1] != function:
+    for target, call in _assigned_calls(code):
+        if dotted(call.func).rsplit(".", 1)[-1] != function:
             continue
         if place is None:
             yield ast.unparse(target)
