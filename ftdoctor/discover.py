@@ -80,7 +80,7 @@ def discover(path: str | Path, *, choose: str = "") -> Discovery:
     skipped: list[Artifact] = []
     if text == "-":
         content = sys.stdin.buffer.read(TEXT_LIMIT)
-        root, sources = "standard input", [memory_source("stdin.log", content)]
+        root, sources = "standard input", [_standard_input(content)]
     elif opened := _open_place(text):
         root, members = opened
         sources = list(_with_archives(members, skipped, PLACE_ARCHIVES))
@@ -110,6 +110,17 @@ def discover(path: str | Path, *, choose: str = "") -> Discovery:
         skipped.append(Artifact(folder or ".", "", 0, ArtifactState.SKIPPED, reason))
     others = tuple(sorted(set(choice.others.values())))
     return Discovery(root, choice.kept, tuple(skipped), choice.name, others)
+
+
+def _standard_input(content: bytes) -> Source:
+    """Name a text that came without one: a ticket opens with prose or sets its logs apart."""
+    from ftdoctor.read.ticket import looks_like_ticket, opens_as_ticket
+
+    ticket = memory_source("stdin.md", content)
+    peek = Peek(ticket)
+    if looks_like_ticket(peek) and opens_as_ticket(peek.window):
+        return ticket
+    return memory_source("stdin.log", content)
 
 
 def _open_place(text: str) -> tuple[str, list[Source]] | None:

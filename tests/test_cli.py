@@ -137,6 +137,35 @@ def test_a_pasted_log_is_read_from_standard_input(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["causes"][0]["id"].startswith("cuda-oom")
 
 
+def test_a_ticket_from_standard_input_is_taken_apart_as_in_a_file(tmp_path: Path) -> None:
+    rows = "".join(
+        f"{{'loss': {2.2 - 0.02 * i:.3f}, 'grad_norm': 1.1, 'learning_rate': 0.0002, 'epoch': 0.{i}}}\n"
+        for i in range(10, 40)
+    )
+    ticket = (
+        "Hi, my fine-tuning of Mistral on our tickets looks fine, but the model never stops.\n\n"
+        "```python\nfrom trl import SFTTrainer\n"
+        "model = AutoModelForCausalLM.from_pretrained('mistralai/Mistral-7B-v0.1')\n"
+        "SFTTrainer(model=model, train_dataset=rows).train()\n```\n\nIt logs\n\n```\n"
+        f"{rows}```\n"
+    )
+    (tmp_path / "ticket.md").write_text(ticket, encoding="utf-8")
+    by_file = ftdoctor("diagnose", "ticket.md", "--json", cwd=tmp_path)
+    piped = ftdoctor("diagnose", "-", "--json", cwd=tmp_path, stdin=ticket)
+    found, same = json.loads(piped.stdout), json.loads(by_file.stdout)
+    assert [a["kind"] for a in found["artifacts"]] == ["ticket"]
+    assert [(c["id"], c["probability"]) for c in found["causes"]] == [
+        (c["id"], c["probability"]) for c in same["causes"]
+    ]
+
+
+def test_a_log_with_sentences_stays_a_log_on_standard_input(tmp_path: Path) -> None:
+    rows = "".join(f"step {i} loss {2.2 - 0.02 * i:.3f}\n" for i in range(40))
+    sample = "Sample: I think that we should meet at the station.\n"
+    done = ftdoctor("diagnose", "-", "--json", cwd=tmp_path, stdin=rows + sample + rows)
+    assert [a["path"] for a in json.loads(done.stdout)["artifacts"]] == ["stdin.log"]
+
+
 @pytest.mark.parametrize("name", ["lr-too-high", "loss-divergence"])
 def test_explain_reads_as_prose(name: str, tmp_path: Path) -> None:
     done = ftdoctor("explain", name, cwd=tmp_path)

@@ -244,6 +244,21 @@ def identical(run: Run, *, minimum: int = 3) -> Observation:
     return present(said, main.fact(0), main.fact(-1), curves=(main.curve,))
 
 
+@detector("evaluation.nan_alone")
+def nan_alone(run: Run) -> Observation:
+    """Find a non-finite evaluation loss in a run that shows no training loss beside it."""
+    losses = points(run, "loss", split="eval")
+    if losses is None:
+        return unobservable("no evaluation loss was logged", *EVAL_FILES)
+    bad = [i for i, value in enumerate(losses.values) if not math.isfinite(value)]
+    if not bad:
+        return absent("every evaluation loss is finite")
+    if run.series("loss") is not None:
+        return absent("training losses were logged beside the evaluations")
+    text = "the evaluation loss is no finite number, and no training loss is shown"
+    return present(text, losses.fact(bad[0]), curves=("eval/loss",))
+
+
 @detector("evaluation.still_falling")
 def still_falling(run: Run, *, share: float, kept: float, minimum: int = 3) -> Observation:
     """Find an evaluation loss that falls all the way and still steeply at the end.

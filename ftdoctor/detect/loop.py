@@ -23,6 +23,10 @@ _SENTENCES: Mapping[str, str] = {
     "training-step-returns-nothing": "`training_step` returns no loss",
     "schedule-stepped-per-epoch": "the schedule counts steps and is stepped once per epoch",
     "schedule-stepped-per-batch": "the schedule counts epochs and is stepped at every batch",
+    "schedule-never-stepped": "a schedule is made for the optimizer, and nothing steps it",
+    "warm-up-never-stepped": "a schedule that warms up from 0 is made, and nothing steps it",
+    "trains-in-eval-mode": "`eval()` is called, and `backward` follows without `train()`",
+    "train-mode-not-restored": "`eval()` is called within training, and no `train()` follows",
     "labels-shifted-twice": "labels are shifted by hand, and the model shifts them again",
     "labels-never-shifted": "logits and labels of the same place are compared, none is shifted",
 }

@@ -7,6 +7,7 @@ Traps: transformers 4.x logs the rate of the next step (last row 0.0), 5.x the o
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ftdoctor.detect import absent, detector, onset, present, unobservable
@@ -272,6 +273,121 @@ def loss_follows(run: Run, *, times: float = 1.05, rows: int = 10) -> Observatio
     return absent(f"{plural(len(jumps), 'jump')} of the learning rate, the loss follows none")
 
 
+@dataclass(frozen=True, slots=True)
+class _Restart:
+    """A rise of the rate, to twice its trough and more, with the loss level before and after."""
+
+    trough: int  # position among the rates
+    peak: int
+    before: float
+    after: float
+
+
+def _restarts(run: Run) -> tuple[Points, Points, list[_Restart]] | Observation:
+    """Return rates, losses and the restarts of the rate.
+
+    The level before is that of a cycle's last quarter, the one after that of the next one's first
+    half. Jumps and slow rises count alike. One restart may be a resume, so that it counts only
+    where a schedule with restarts is configured.
+    """
+    rates = _rates(run, 10)
+    loss = points(run, "loss")
+    if isinstance(rates, Observation) or loss is None:
+        return rates if isinstance(rates, Observation) else unobservable("no loss", *TRAIN_FILES)
+    turns = _turns(rates)
+    ends = [*(trough for trough, _ in turns[1:]), len(rates) - 1]
+    start = rates.step(_first_peak(rates))
+    found = []
+    for (trough, peak), end in zip(turns, ends, strict=False):
+        low, top, last = (rates.step(i) for i in (trough, peak, end))
+        before = _level(loss.finite, low - (low - start) / 4, low)
+        after = _level(loss.finite, top, top + (last - top) / 2)
+        if before is not None and after is not None and before > 0:
+            found.append(_Restart(trough, peak, before, after))
+        start = top
+    declared = run.setting("lr_scheduler_type")
+    meant = declared is not None and any(c in str(declared.value).lower() for c in CYCLIC)
+    if found and len(found) < 2 and not meant:
+        return unobservable("the rate rises once: this may be a resume", "training configuration")
+    return rates, loss.finite, found
+
+
+def _level(loss: Points, start: float, end: float) -> float | None:
+    """Return the median loss from one step to another, None for less than two rows."""
+    import numpy as np
+
+    values = loss.values[(loss.steps >= start) & (loss.steps <= end)]
+    return float(np.median(values)) if len(values) >= 2 else None
+
+
+def _turns(rates: Points) -> list[tuple[int, int]]:
+    """Return (trough, next peak) where the rate falls to half and rises to twice its trough."""
+    values = rates.values
+    least = 0.02 * float(values.max())
+    found = []
+    low = high = _first_peak(rates)
+    falling = True
+    for i in range(high, len(values)):
+        if falling:
+            low = i if values[i] <= values[low] else low
+            if values[i] > 2 * values[low] + least and values[low] < values[high] / 2:
+                falling, high = False, i
+        elif values[i] >= values[high]:
+            high = i
+        elif values[i] < values[high] / 2 or i == len(values) - 1:
+            found.append((low, high))
+            falling, low = True, i
+    return found
+
+
+@detector("lr.restarts_lift")
+def restarts_lift(run: Run, *, times: float = 1.05) -> Observation:
+    """Find that the loss is `times` its level before at half of the rate's restarts and more."""
+    found = _restarts(run)
+    if isinstance(found, Observation):
+        return found
+    rates, _, restarts = found
+    lifted = [r for r in restarts if r.after > times * r.before]
+    if not restarts:
+        return absent("the rate does not restart")
+    text = f"the loss rises at {len(lifted)} of {plural(len(restarts), 'restart')} of the rate"
+    if not lifted or 2 * len(lifted) < len(restarts):
+        return absent(text)
+    first = max(lifted, key=lambda r: r.after / r.before)
+    text += f", at step {rates.step(first.peak)} from {number(first.before)}"
+    return present(
+        f"{text} to {number(first.after)}",
+        rates.fact(first.peak),
+        curves=("loss", "learning_rate"),
+        span=onset.at(rates, first.peak),
+    )
+
+
+@detector("lr.ends_above_trough")
+def ends_above_trough(run: Run, *, times: float = 1.1) -> Observation:
+    """Find a last loss level `times` that before one of the rate's restarts."""
+    import numpy as np
+
+    found = _restarts(run)
+    if isinstance(found, Observation):
+        return found
+    rates, loss, restarts = found
+    if not restarts:
+        return absent("the rate does not restart")
+    best = min(restarts, key=lambda r: r.before)
+    last = float(np.median(loss.values[-max(2, len(loss) // (4 * len(restarts) + 4)) :]))
+    text = f"the loss ends at {number(last)}; before the restart of the rate at step "
+    text += f"{rates.step(best.peak)} it was {number(best.before)}"
+    if last <= times * best.before:
+        return absent(text)
+    return present(
+        text,
+        rates.fact(best.peak),
+        curves=("loss", "learning_rate"),
+        span=onset.at(rates, best.peak),
+    )
+
+
 @detector("lr.finishes_early")
 def finishes_early(run: Run, *, floor: float = 0.01, share: float = 0.1) -> Observation:
     """Find a rate below `floor` of its peak for more than `share` of the run at its end."""
@@ -310,6 +426,35 @@ def never_decays(run: Run, *, share: float = 0.5) -> Observation:
     done, planned = run.fact("progress.global_step"), run.fact("progress.max_steps")
     if done and planned and planned.value and float(done.value) < 0.6 * float(planned.value):
         return absent(f"{text}; the run stopped at step {done.value} of {planned.value}")
+    return present(text, rates.fact(-1), scheduler, curves=("learning_rate",))
+
+
+@detector("lr.stays_level")
+def stays_level(run: Run) -> Observation:
+    """Find one and the same rate on every row though the scheduler is a decaying one.
+
+    A log that shows it must reach over half of the steps: before, a rounded rate may look level.
+    """
+    rates = _rates(run, 10)
+    if isinstance(rates, Observation):
+        return rates
+    scheduler = run.setting("lr_scheduler_type")
+    if scheduler is None:
+        return unobservable("the scheduler is not known", "training configuration")
+    low, high = float(rates.values.min()), float(rates.values.max())
+    name = str(scheduler.value).lower().split(".")[-1]
+    if high <= 0 or low < high or name not in DECAYING:
+        text = f"the learning rate goes from {low:.3g} to {high:.3g}, scheduler {scheduler.value}"
+        return absent(text)
+    text = f"the learning rate is {high:.3g} on all {len(rates)} rows, scheduler {scheduler.value}"
+    done, planned = run.fact("progress.global_step"), run.fact("progress.max_steps")
+    if done and planned and planned.value:
+        if float(done.value) < 0.6 * float(planned.value):
+            return unobservable(
+                f"{text}; the run stopped at step {done.value} of {planned.value}", "the whole log"
+            )
+    elif not _reached_its_end(run):
+        return unobservable(f"{text}; whether training ended there is not known", "the whole log")
     return present(text, rates.fact(-1), scheduler, curves=("learning_rate",))
 
 

@@ -331,6 +331,34 @@ def sigmoid_preference(run: Run) -> Observation:
     return present("the loss is DPO's sigmoid loss, ln 2 = 0.6931 without a preference")
 
 
+@detector("rl.rewards_at_start")
+def rewards_at_start(run: Run, *, above: float) -> Observation:
+    """Find rewards other than 0 before the first update: at step 1 or in an evaluation at 0.
+
+    A row that is logged later is a mean over steps that have changed the policy.
+    """
+    if kind_of(run) != "preference":
+        return unobservable("this is not a preference run with DPO metrics")
+    every = setting_number(run, "logging_steps")
+    each = every is not None and every[0] == 1
+    counted = {f.where.path for f in run.facts.get("log.rows_counted", ()) if not each}
+    seen: list[tuple[float, Points]] = []
+    for name in ("rewards/chosen", "rewards/rejected"):
+        for split, latest in (("train", 1), ("eval", 0)):
+            found = points(run, name, split)
+            if found is None or found.series.path in counted or not len(found.finite):
+                continue
+            if found.finite.step(0) <= latest:
+                seen.append((abs(float(found.finite.values[0])), found.finite))
+    if not seen:
+        return unobservable("no rewards were logged before the first update", "logging_steps: 1")
+    size, found = max(seen, key=lambda pair: pair[0])
+    text = f"{found.label} is {number(float(found.values[0]))} at step {found.step(0)}"
+    if size <= above:
+        return absent(text, found.fact(0))
+    return present(f"{text}, before any update", found.fact(0), curves=(found.curve,))
+
+
 @detector("rl.scores_equal")
 def scores_equal(run: Run, *, within: float = 0.02, minimum: int = 10) -> Observation:
     """Find that a reward model gives both sides of its pairs the same score, to the end.

@@ -627,3 +627,15 @@ def freezes_everything(run: Run) -> Observation:
     if any(name.startswith(("lora.", "adapter.")) for name in (*run.settings, *run.facts)):
         return absent("The script freezes all weights, but an adapter is trained", fact)
     return present(f"All weights are frozen in {fact.where}, and none is freed later", fact)
+
+
+@detector("script.reference_differs", of_text=True)
+def reference_differs(run: Run) -> Observation:
+    """Find a preference trainer whose reference is loaded from elsewhere than the model itself."""
+    policy = run.fact("script.train.policy_model")
+    reference = run.fact("script.train.reference_model")
+    if policy is None or reference is None:
+        return unobservable("No script loads both the model and a reference", _TRAIN_SCRIPT)
+    text = f"training starts from {shown(policy.value)}, the reference is {shown(reference.value)}"
+    same = str(policy.value).rstrip("/") == str(reference.value).rstrip("/")
+    return (absent if same else present)(f"{text} ({policy.where})", policy, reference)

@@ -145,7 +145,7 @@ def nonfinite(run: Run) -> Observation:
         return unobservable(f"`{path}` is damaged, so its values tell nothing", WEIGHTS)
     if hits:
         fact = hits[0]
-        what = "NaN" if fact.name == "weights.nan_tensors" else "infinite values"
+        what = _what(fact)
         counts = {f.where.path: f.value for f in run.facts.get(f"{fact.name}_count", ())}
         count = counts.get(fact.where.path, len(fact.value))
         of = next(
@@ -165,6 +165,40 @@ def nonfinite(run: Run) -> Observation:
     whole = all(f.value for f in run.facts.get("weights.checked_whole", ()))
     extent = "every value" if whole else "the beginning of each"
     return absent(f"{extent.capitalize()} of {total:,} tensors is finite", *checked)
+
+
+@detector("tensors.only_copy_nonfinite")
+def only_copy_nonfinite(run: Run) -> Observation:
+    """Find NaN or infinite values in a saved model while the weights it was made of are finite.
+
+    Those are an adapter of the run, or the checkpoint of its last step. A checkpoint from before
+    says nothing: training may have broken down since.
+    """
+    bad = {
+        f.where.path: f
+        for name in ("weights.nan_tensors", "weights.inf_tensors")
+        for f in run.facts.get(name, ())
+        if f.value
+    }
+    checked = {f.where.path: f for f in run.facts.get("weights.checked_tensors", ())}
+    if not checked:
+        return unobservable("No weight file whose values could be tested", WEIGHTS)
+    last = run.fact("progress.global_step")
+    trained = [
+        path
+        for path in checked
+        if "adapter" in path.rpartition("/")[2]
+        or (last is not None and _step_of(path) == last.value)
+    ]
+    copies = [path for path in bad if path not in trained]
+    if not copies or not trained or any(path in bad for path in trained):
+        return absent("No saved model is worse than the weights it was made of", *bad.values())
+    text = f"`{copies[0]}` holds {_what(bad[copies[0]])}, `{trained[0]}` holds none"
+    return present(text, bad[copies[0]], checked[trained[0]])
+
+
+def _what(fact: Fact) -> str:
+    return "NaN" if fact.name == "weights.nan_tensors" else "infinite values"
 
 
 def _step_of(path: str) -> int | None:

@@ -101,11 +101,15 @@ class Code:
         around = (a for a in self.ancestors(node) if isinstance(a, _FUNCTIONS))
         return next(around, self.tree)
 
+    @cached_property
+    def _calls(self) -> tuple[tuple[str, ast.Call], ...]:
+        found = [n for n in ast.walk(self.tree) if isinstance(n, ast.Call)]
+        found.sort(key=lambda c: (c.lineno, c.col_offset))
+        return tuple((dotted(call.func), call) for call in found)
+
     def calls(self) -> Iterator[tuple[str, ast.Call]]:
         """Yield (dotted name, call) for every call, in order of lines."""
-        found = [n for n in ast.walk(self.tree) if isinstance(n, ast.Call)]
-        for call in sorted(found, key=lambda c: (c.lineno, c.col_offset)):
-            yield dotted(call.func), call
+        yield from self._calls
 
     def bound(self, node: ast.Name) -> list[Binding]:
         """Return what a name is bound to where it is used: its last assignment, then its `+=`."""

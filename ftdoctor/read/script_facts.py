@@ -61,6 +61,8 @@ def facts_of(code: Code, role: str) -> Iterator[Found]:
             yield f"{role}.{name}", value, line
 
 
+_PREFERENCE_TRAINERS = re.compile(r"(?:DPO|KTO|IPO|XPO|NashMD)\w*Trainer$")
+_SAME_MODEL = {"to", "cuda", "eval", "train", "half", "bfloat16", "float", "requires_grad_"}
 _ASKS_A_SERVER = re.compile(r"(?:^|\.)(?:completions|responses)\.create$")
 
 
@@ -91,6 +93,7 @@ def _training(code: Code) -> Iterator[Found]:
             given = keyword(call, "eval_dataset")
             none = isinstance(given, ast.Constant) and given.value is None
             evaluates = evaluates or (given is not None and not none)
+            yield from _policy_and_reference(code, call)
             if (rows := _same_rows(code, keyword(call, "train_dataset"), given)) is not None:
                 yield "evaluates_on_training_rows", rows, call.lineno
         if last in ("evaluate", "validate", "test") and "trainer" in name.lower():
@@ -111,6 +114,40 @@ def _training(code: Code) -> Iterator[Found]:
             evaluates = evaluates if evaluates is not None else False
     if evaluates is not None:
         yield "evaluates", evaluates, 1
+
+
+def _policy_and_reference(code: Code, call: ast.Call) -> Iterator[Found]:
+    """Yield from where a preference trainer's model and its reference are loaded, if both are."""
+    reference = keyword(call, "ref_model") or (call.args[1] if len(call.args) > 1 else None)
+    policy = keyword(call, "model") or (call.args[0] if call.args else None)
+    if not _PREFERENCE_TRAINERS.search(dotted(call.func)):
+        return
+    sources = [_loaded_from(code, node, 4) for node in (policy, reference)]
+    if all(sources):
+        yield "policy_model", sources[0], call.lineno
+        yield "reference_model", sources[1], call.lineno
+
+
+def _loaded_from(code: Code, node: ast.expr | None, depth: int) -> str | None:
+    """Return the path or name that a model is loaded from, an adapter's where there is one."""
+    if node is None or depth <= 0:
+        return None
+    if isinstance(node, ast.Name):
+        bound = code.bound(node)
+        if len(bound) != 1:
+            return None
+        value = code.value(bound[0].value)  # the name itself may be given as a text
+        return value if isinstance(value, str) else _loaded_from(code, bound[0].value, depth - 1)
+    if not isinstance(node, ast.Call):
+        value = code.value(node)
+        return value if isinstance(value, str) else None
+    last = dotted(node.func).rsplit(".", 1)[-1]
+    if last == "from_pretrained" and node.args:
+        place = 1 if "Peft" in dotted(node.func) else 0
+        value = code.value(node.args[place]) if len(node.args) > place else None
+        return value if isinstance(value, str) else None
+    inner = node.func.value if isinstance(node.func, ast.Attribute) else None
+    return _loaded_from(code, inner, depth - 1) if last in _SAME_MODEL else None
 
 
 def _cast(last: str, call: ast.Call) -> str | None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from ftdoctor.read.code import Binding, Code, dotted, keyword
+from ftdoctor.read.script_mode import mode_faults
+from ftdoctor.read.script_schedule import schedule_faults
 
 Found = tuple[str, Any, int]  # fact name without `script.<role>.`, value, line
 _OPTIMIZERS = re.compile(
@@ -43,8 +45,6 @@ _CALLS_MODEL = re.compile(r"(?i)(?:^|\.|_)(?:model|net|lm|llm|forward|policy|mod
 _MAKES_MODEL = re.compile(
     r"from_pretrained|from_config|Model|LM$|load_model|build_model|create_model"
 )
-_BY_STEPS = re.compile(r"\blen\(|steps_per|num_batches|max_steps|total_steps|num_steps")
-_EPOCHS = re.compile(r"(?i)epochs?$")
 
 
 def loop_faults_of(code: Code) -> Iterator[Found]:
@@ -60,7 +60,8 @@ def loop_faults_of(code: Code) -> Iterator[Found]:
         *_cut_losses(code, backward),
         *_cleared_too_early(code, backward),
         *_stale_optimizers(code, backward),
-        *_misplaced_schedules(code, backward),
+        *schedule_faults(code, backward, {name for name, *_ in _optimizers(code)}),
+        *mode_faults(code),
     ):
         yield "loop_fault", fault, line
     if unshifted := _never_shifted(code):
@@ -357,83 +358,6 @@ def _is_optional(code: Code, node: ast.AST, scope: ast.AST) -> bool:
         if isinstance(around, ast.If | ast.Try):
             return True
     return False
-
-
-# --- schedules --------------------------------------------------------------------------------
-
-
-def _misplaced_schedules(code: Code, backward: list[ast.Call]) -> Iterator[tuple[str, int]]:
-    """Yield schedules sized in steps and stepped per epoch, or the reverse."""
-    loops = [_loops_around(code, call) for call in backward]
-    batches = [around[0] for around in loops if around]
-    for node in ast.walk(code.tree):
-        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
-            continue
-        kind = dotted(node.value.func).rsplit(".", 1)[-1]
-        name = ast.unparse(node.targets[0])
-        steps = [c for n, c in code.calls() if n == f"{name}.step" and not c.args]
-        if not steps or not batches or (unit := _unit(code, kind, node.value)) is None:
-            continue
-        inside = [any(b in code.ancestors(c) for b in batches) for c in steps]
-        if unit == "steps" and not any(inside) and all(_in_epochs(code, c) for c in steps):
-            yield "schedule-stepped-per-epoch", steps[0].lineno
-        elif unit == "epochs" and all(inside) and max(map(len, loops)) > 1:
-            sometimes = any(isinstance(a, ast.If) for c in steps for a in code.ancestors(c))
-            if not sometimes:
-                yield "schedule-stepped-per-batch", steps[0].lineno
-
-
-def _loops_around(code: Code, call: ast.Call) -> list[ast.AST]:
-    """Return the loops around a call, the innermost first, within its function."""
-    found: list[ast.AST] = []
-    for around in code.ancestors(call):
-        if isinstance(around, ast.FunctionDef | ast.AsyncFunctionDef):
-            break
-        if isinstance(around, ast.For | ast.While):
-            found.append(around)
-    return found
-
-
-def _in_epochs(code: Code, call: ast.Call) -> bool:
-    """Say whether a call stands in a loop over epochs."""
-    return any(
-        isinstance(around, ast.For) and "epoch" in ast.unparse(around.target).lower()
-        for around in code.ancestors(call)
-    )
-
-
-def _unit(code: Code, kind: str, call: ast.Call) -> str | None:
-    """Return whether the length of a schedule counts steps or epochs, None if it is not told."""
-    if re.fullmatch(r"get_\w*schedule\w*|get_scheduler", kind):
-        given = keyword(call, "num_training_steps") or (call.args[-1] if call.args else None)
-    elif kind == "CosineAnnealingLR":
-        given = keyword(call, "T_max") or (call.args[1] if len(call.args) > 1 else None)
-    elif kind in ("LinearLR", "PolynomialLR"):
-        given = keyword(call, "total_iters")
-    elif kind == "OneCycleLR":
-        by_parts = keyword(call, "steps_per_epoch") is not None
-        return "steps" if by_parts or keyword(call, "total_steps") is not None else None
-    else:
-        return None
-    return _counts(code, given, 4)
-
-
-def _counts(code: Code, node: ast.expr | None, depth: int) -> str | None:
-    if node is None or depth <= 0:
-        return None
-    if _BY_STEPS.search(text := ast.unparse(node)):
-        return "steps"
-    if isinstance(node, ast.Name):
-        bound = code.bound(node)
-        inner = bound[0].value if len(bound) == 1 else None
-        if inner is not None and not isinstance(inner, ast.Constant):
-            return _counts(code, inner, depth - 1)
-    if isinstance(node, ast.BinOp):
-        sides = {_counts(code, side, depth - 1) for side in (node.left, node.right)}
-        return "steps" if "steps" in sides else None
-    if isinstance(node, ast.Call) and dotted(node.func) in ("int", "max", "round", "math.ceil"):
-        return _counts(code, node.args[0] if node.args else None, depth - 1)
-    return "epochs" if _EPOCHS.search(text) else None
 
 
 # --- labels -----------------------------------------------------------------------------------

@@ -86,6 +86,15 @@ def looks_like_ticket(peek: Peek) -> bool:
     return bool(prose) and ("\n```" in peek.window or not looks_like_log(peek))
 
 
+def opens_as_ticket(text: str) -> bool:
+    """Say whether a text begins as people write, with words or a heading, or has fenced pieces.
+
+    The samples that a log prints may hold sentences too.
+    """
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return is_prose(first) or first.startswith(("# ", "## ", "### ", "**")) or "\n```" in text
+
+
 def read_ticket(source: Source) -> Reading:
     """Read every piece by the reader of its kind and join what they gave."""
     lines = source.text(MOST_BYTES).replace("\r\n", "\n").expandtabs(4).split("\n")

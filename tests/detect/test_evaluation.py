@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -105,3 +106,17 @@ def test_a_run_that_is_not_over_is_not_too_short() -> None:
     assert evaluation.too_few_steps(with_facts(facts)).state is State.ABSENT
     facts["progress.max_steps"] = 12
     assert evaluation.too_few_steps(with_facts(facts)).state is State.PRESENT
+
+
+@pytest.mark.parametrize(
+    ("metrics", "state"),
+    [
+        ({"eval/loss": [math.nan]}, State.PRESENT),
+        ({"eval/loss": [1.2, math.inf]}, State.PRESENT),
+        ({"eval/loss": [math.nan], "loss": [2.0, 1.5]}, State.ABSENT),
+        ({"eval/loss": [1.2, 1.1]}, State.ABSENT),
+        ({"loss": [math.nan]}, State.UNOBSERVABLE),
+    ],
+)
+def test_an_evaluation_that_alone_is_shown(metrics: dict[str, list[float]], state: State) -> None:
+    assert evaluation.nan_alone(run_from_example({"metrics": metrics})).state is state

@@ -36,6 +36,66 @@ def test_oscillation(values: list[float], settings: dict[str, Any], state: State
     assert lr.oscillates(rates(values, settings=settings)).state is state
 
 
+@pytest.mark.parametrize(
+    ("values", "schedule", "done", "state"),
+    [
+        ([2e-4] * 20, "cosine", 100, State.PRESENT),
+        ([2e-4] * 20, "SchedulerType.LINEAR", 90, State.PRESENT),
+        ([0.0, *[2e-4] * 20], "cosine", 100, State.PRESENT),
+        ([2e-4] * 20, "cosine", 10, State.UNOBSERVABLE),
+        ([2e-4] * 20, "constant_with_warmup", 100, State.ABSENT),
+        (COSINE, "cosine", 100, State.ABSENT),
+        ([2e-4] * 5, "cosine", 100, State.UNOBSERVABLE),
+    ],
+)
+def test_a_level_rate_under_a_decay(
+    values: list[float], schedule: str, done: int, state: State
+) -> None:
+    progress = {"progress.global_step": done, "progress.max_steps": 100}
+    run = rates(values, settings={"lr_scheduler_type": schedule}, facts=progress)
+    assert lr.stays_level(run).state is state
+
+
+TRIANGLES = [1e-4 * (1 + abs((i % 12) - 6)) / 7 for i in range(48)]
+LIFTED = [1.0 + 0.4 * rate / 1e-4 + 1 / (i + 1) for i, rate in enumerate(SAWTOOTH)]
+WORSE = [1.0 + 0.3 * (i // 8) + 0.4 * rate / 1e-4 for i, rate in enumerate(SAWTOOTH)]
+STEADY = [2.0 - 0.04 * i for i in range(24)]
+
+
+@pytest.mark.parametrize(
+    ("values", "loss", "settings", "lifts", "worse"),
+    [
+        (SAWTOOTH, LIFTED, {}, State.PRESENT, State.ABSENT),
+        (SAWTOOTH, WORSE, {}, State.PRESENT, State.PRESENT),
+        (SAWTOOTH, STEADY, {}, State.ABSENT, State.ABSENT),
+        (SAWTOOTH[:16], WORSE[:16], {}, State.UNOBSERVABLE, State.UNOBSERVABLE),
+        (
+            SAWTOOTH[:16],
+            WORSE[:16],
+            {"lr_scheduler_type": "cosine_with_restarts"},
+            State.PRESENT,
+            State.PRESENT,
+        ),
+        (
+            TRIANGLES,
+            [1 + 0.5 * rate / 1e-4 - 0.005 * i for i, rate in enumerate(TRIANGLES)],
+            {},
+            State.PRESENT,
+            State.PRESENT,  # it ends halfway up
+        ),
+        (COSINE, [2.0 - 0.04 * i for i in range(21)], {}, State.ABSENT, State.ABSENT),
+    ],
+)
+def test_the_loss_at_restarts(
+    values: list[float], loss: list[float], settings: dict[str, Any], lifts: State, worse: State
+) -> None:
+    run = run_from_example(
+        {"metrics": {"learning_rate": values, "loss": loss}, "settings": settings}
+    )
+    assert lr.restarts_lift(run).state is lifts
+    assert lr.ends_above_trough(run).state is worse
+
+
 def test_range_depends_on_method_and_kind() -> None:
     values = [2e-4] * 5
     assert lr.beyond(rates(values, settings={"lora.r": 8}), side="high").state is State.ABSENT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -98,3 +99,39 @@ def test_added_sft_term_is_another_loss() -> None:
     assert rl.sigmoid_preference(run(rewards__margins=[0.0], sft_loss=[1.0])).state is State.ABSENT
     assert rl.sigmoid_preference(run(rewards__margins=[0.0])).state is State.PRESENT
     assert rl.sigmoid_preference(run(loss=[1.0])).state is State.UNOBSERVABLE
+
+
+EVERY_STEP = (
+    "args = DPOConfig(output_dir='o', logging_steps=1)\nDPOTrainer(model, args=args).train()\n"
+)
+UNCOUNTED = "".join(
+    f"{{'loss': 0.6, 'grad_norm': 1.{i}, 'learning_rate': 1e-06, 'rewards/chosen': 2.{i}, "
+    f"'rewards/rejected': 1.5, 'rewards/margins': 0.{i}, 'epoch': 0.{i}}}\n"
+    for i in range(1, 6)
+)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "more", "state"),
+    [
+        ({"rewards/chosen": [2.0, 2.1], "rewards/rejected": [1.5, 1.2]}, {}, State.PRESENT),
+        ({"rewards/chosen": [0.0, 2.1], "rewards/rejected": [0.0, -3.2]}, {}, State.ABSENT),
+        (
+            {"rewards/chosen": [2.0, 2.1], "rewards/rejected": [1.5, 1.2]},
+            {"steps": [25, 50]},
+            State.UNOBSERVABLE,
+        ),
+        ({}, {"files": {"train.log": UNCOUNTED}}, State.UNOBSERVABLE),
+        (
+            {},
+            {"files": {"train.log": UNCOUNTED, "train.py": EVERY_STEP}},
+            State.PRESENT,
+        ),
+        ({"rewards/mean": [2.0, 2.1]}, {}, State.UNOBSERVABLE),
+    ],
+)
+def test_rewards_before_the_first_update(
+    metrics: dict[str, list[float]], more: dict[str, Any], state: State
+) -> None:
+    run = run_from_example({"metrics": metrics, **more})
+    assert rl.rewards_at_start(run, above=0.2).state is state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ftdoctor.detect.engine import detect_one
-from ftdoctor.detect.script import is_local
+from ftdoctor.detect.script import is_local, reference_differs
 from ftdoctor.examples import run_from_example
 from ftdoctor.library import Library, load
 from ftdoctor.model import State
@@ -200,3 +200,43 @@ def test_evidence_names_the_lines(library: Library) -> None:
 )
 def test_local_paths_are_told_from_names_of_the_hub(path: str, adapter: bool, local: bool) -> None:
     assert is_local(path, adapter=adapter) is local
+
+
+LOADS = "model = AutoModelForCausalLM.from_pretrained('out/sft')\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        (
+            LOADS + "ref = AutoModelForCausalLM.from_pretrained('acme/base').eval()\n"
+            "DPOTrainer(model=model, ref_model=ref, args=a)\n",
+            State.PRESENT,
+        ),
+        (LOADS + "DPOTrainer(model, 'acme/base', args=a)\n", State.PRESENT),
+        (
+            "base = AutoModelForCausalLM.from_pretrained('acme/base')\n"
+            "model = PeftModel.from_pretrained(base, 'out/sft')\n"
+            "KTOTrainer(model=model, ref_model='acme/base', args=a)\n",
+            State.PRESENT,
+        ),
+        (
+            LOADS + "ref = AutoModelForCausalLM.from_pretrained('out/sft/')\n"
+            "DPOTrainer(model, ref, args=a)\n",
+            State.ABSENT,
+        ),
+        (LOADS + "DPOTrainer(model=model, ref_model=None, args=a)\n", State.UNOBSERVABLE),
+        (
+            LOADS + "ref = AutoModelForCausalLM.from_pretrained(given.ref)\n"
+            "DPOTrainer(model, ref, args=a)\n",
+            State.UNOBSERVABLE,
+        ),
+        (
+            LOADS + "teacher = AutoModel.from_pretrained('acme/big')\nSFTTrainer(model, teacher)\n",
+            State.UNOBSERVABLE,
+        ),
+    ],
+)
+def test_the_reference_of_a_preference_trainer(text: str, state: State) -> None:
+    run = run_from_example({"files": {"train.py": text}})
+    assert reference_differs(run).state is state

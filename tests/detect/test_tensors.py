@@ -26,6 +26,7 @@ def test_nothing_to_look_at_is_unobservable() -> None:
     for state in (
         tensors.damaged(empty, gguf=False).state,
         tensors.nonfinite(empty).state,
+        tensors.only_copy_nonfinite(empty).state,
         tensors.lora_b_zero(empty, share=0.99, after_step=1).state,
         tensors.empty(empty, adapter=True).state,
         tensors.merge_ratio(empty, low=0, high=1).state,

@@ -20,6 +20,12 @@ for epoch in range(epochs):
         opt.step()
         opt.zero_grad()
 """
+EVALUATE = """\
+def evaluate(net):
+    net.eval()
+    with torch.no_grad():
+        return sum(net(**b).loss.item() for b in held_out)
+"""
 
 
 def faults(text: str) -> set[str]:
@@ -82,6 +88,41 @@ FAULTY = {
             ("opt.step()", "opt.step(); s.step()"),
         ),
     ],
+    "schedule-never-stepped": [
+        changed(("for epoch", "s = CosineAnnealingLR(opt, T_max=9)\nfor epoch"))
+        + "    print(s.get_last_lr(), epoch)\n",
+        changed(("for epoch", "s = get_linear_schedule_with_warmup(opt, 0, 900)\nfor epoch")),
+        HEAD + "a = LinearLR(opt)\nb = SequentialLR(opt, [a, StepLR(opt, 9)], [3])\n" + SOUND,
+    ],
+    "warm-up-never-stepped": [
+        changed((
+            "for epoch",
+            "s = get_scheduler('linear', optimizer=opt, num_warmup_steps=int(total * 0.1))\n"
+            "model, opt, s = accelerator.prepare(model, opt, s)\nfor epoch",
+        )),
+        "def make(model):\n    opt = AdamW(model.parameters())\n"
+        "    s = get_cosine_schedule_with_warmup(opt, 10, 900)\n    return opt, s\n"
+        + HEAD + "opt, rate = make(model)\n" + SOUND,
+    ],
+    "trains-in-eval-mode": [
+        changed(("for epoch", "model.eval()\nfor epoch")),
+        changed(("for epoch", "model.train(False)\nfor epoch")),
+        changed(('("m")', '("m").to(dev).eval()')),
+    ],
+    "train-mode-not-restored": [
+        changed(("for epoch", "model.train()\nfor epoch")) + "    model.eval()\n    check(loader)\n",
+        EVALUATE + HEAD + SOUND + "    print(evaluate(model))\n",
+        EVALUATE + changed((
+            "        opt.zero_grad()\n",
+            "        opt.zero_grad()\n        if step % 50 == 0:\n            evaluate(net=model)\n",
+        )),
+        "class Fit:\n    def __init__(self, model):\n        self.model = model\n"
+        "        self.opt = AdamW(self.model.parameters())\n"
+        "    def check(self):\n        self.model.eval()\n"
+        "    def run(self):\n        self.model.train()\n        for batch in loader:\n"
+        "            self.model(**batch).loss.backward()\n            self.opt.step()\n"
+        "            self.opt.zero_grad()\n            self.check()\nFit(model).run()\n",
+    ],
     "labels-shifted-twice": [
         changed(("**batch", "ids, labels=torch.roll(ids, -1, dims=1)")),
         changed(("**batch", "ids[:, :-1], labels=ids[:, 1:].contiguous()")),
@@ -128,6 +169,35 @@ SOUND_LOOPS = {
     "advantage": changed(("model(**batch).loss", "-(logp * adv.detach()).mean()")),
     "epochs": changed(("for epoch", "s = CosineAnnealingLR(opt, T_max=epochs)\nfor epoch"))
     + "    s.step()\n",
+    "schedule handed on": changed(("for epoch", "s = StepLR(opt, 9)\nwatch = Watch(s)\nfor epoch")),
+    "schedule of another name": "def make(model):\n    opt = AdamW(model.parameters())\n"
+    "    s = StepLR(opt, 9)\n    return opt, s\n" + HEAD + "opt, rate = make(model)\n" + SOUND
+    + "    rate.step()\n",
+    "schedules in one": changed((
+        "for epoch", "a = LinearLR(opt)\nb = SequentialLR(opt, [a, StepLR(opt, 9)], [3])\nfor epoch"
+    )) + "    b.step()\n",
+    "schedule of noise": changed(("for epoch", "noise = DDPMScheduler(1000)\nfor epoch")),
+    "rate by hand": changed(("for epoch", "s = StepLR(opt, 9)\nopt.param_groups[0]['lr'] = 3\nfor epoch")),
+    "mode back in the epoch": EVALUATE + changed(("    for batch", "    model.train()\n    for batch"))
+    + "    evaluate(model)\n",
+    "mode back in the evaluation": EVALUATE.replace("        return sum", "        loss = sum")
+    + "    net.train()\n    return loss\n" + HEAD + SOUND + "    evaluate(model)\n",
+    "mode as it was": EVALUATE.replace("    net.eval()", "    was = net.training\n    net.eval()").replace(
+        "        return sum", "        loss = sum") + "    net.train(was)\n    return loss\n"
+    + HEAD + SOUND + "    evaluate(model)\n",
+    "evaluated at the end": EVALUATE + HEAD + SOUND + "    if epoch == epochs - 1:\n"
+    "        evaluate(model)\nevaluate(model)\n",
+    "evaluated and stopped": EVALUATE + HEAD + "while True:\n    for batch in loader:\n"
+    "        model(**batch).loss.backward()\n        opt.step()\n        opt.zero_grad()\n"
+    "    if done():\n        evaluate(model)\n        break\n",
+    "teacher": "teacher = AutoModel.from_pretrained('t').eval()\n" + HEAD + "teacher.eval()\n" + SOUND,
+    "function called train": EVALUATE + HEAD + "def train(model):\n    model.train()\n    for b in loader:\n"
+    "        model(**b).loss.backward()\n        opt.step()\n        opt.zero_grad()\n"
+    "for epoch in range(3):\n    train(model)\n    evaluate(model)\n",
+    "two players in turn": HEAD + "d = AdamW(judge.parameters())\nfor b in loader:\n    judge.eval()\n"
+    "    model.train()\n    model(b).loss.backward()\n    opt.step()\n    opt.zero_grad()\n"
+    "    d.zero_grad()\n",
+    "evaluated elsewhere": changed(("for epoch", "model.eval()\nprepare_run(model)\nfor epoch")),
     "own shift": changed((
         "model(**batch).loss",
         "F.cross_entropy(model(ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())",
