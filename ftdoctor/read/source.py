@@ -6,6 +6,7 @@ import hashlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -101,7 +102,7 @@ def local_source(root: Path, path: Path) -> Source:
         path=path.relative_to(root).as_posix(),
         size=stat.st_size,
         modified=stat.st_mtime,
-        opener=lambda: path.open("rb"),
+        opener=partial(Path.open, path, "rb"),  # unlike a lambda it goes to another process
         local=path,
     )
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 import math
 import os
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ftdoctor.aside import begin
 from ftdoctor.model import Curve, Diagnosis, Finding, RankedCause, Span, State
 from ftdoctor.render import text as words
 from ftdoctor.render.evidence import supporting
@@ -204,15 +206,17 @@ def mark_of(d: Diagnosis) -> Mark | None:
     return Mark(span.step, span.until, words.one_line(f"{when}: {told}", 110))
 
 
-def draw(d: Diagnosis, figures: Figures) -> Plot:
-    """Draw one plot in both sizes; the same diagnosis gives the same bytes."""
+def draw(d: Diagnosis, figures: Figures) -> Callable[[], Plot]:
+    """Begin to draw one plot in both sizes; the same diagnosis gives the same bytes."""
     curves = curves_of(d)
     mark = mark_of(d)
-    shown = [curves[n] for panel in figures.panels for n in panel if n != INTENDED]
-    return Plot(
+    needed = {n: curves[n] for panel in figures.panels for n in panel}
+    shown = [curve for name, curve in needed.items() if name != INTENDED]
+    wide, narrow = (begin(_svg, figures, needed, mark, size) for size in (WIDE, NARROW))
+    return lambda: Plot(
         key=figures.key,
-        wide=_svg(figures, curves, mark, WIDE),
-        narrow=_svg(figures, curves, mark, NARROW),
+        wide=wide(),
+        narrow=narrow(),
         caption=_caption(shown, mark),
         label=_label(figures, curves, mark),
         header=("step", *(key_of(c) for c in shown)),
@@ -285,6 +289,12 @@ def _table(curves: Sequence[Curve]) -> tuple[tuple[str, ...], ...]:
 
 
 # --- drawing ----------------------------------------------------------------------------------
+
+
+def prepare() -> None:
+    """Import what drawing takes, which is half of its time."""
+    _own_matplotlib()
+    importlib.import_module("matplotlib.backends.backend_svg")
 
 
 def _svg(figures: Figures, curves: dict[str, Curve], mark: Mark | None, size: Size) -> str:
