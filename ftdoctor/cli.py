@@ -131,6 +131,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         typer.echo(f"ftdoctor: the output cannot be written: {error.strerror}", err=True)
         raise SystemExit(2) from None
+    finally:
+        gc.freeze()  # Python's own end would look for cycles among all of them once more
 
 
 @app.callback(invoke_without_command=True)

@@ -152,7 +152,7 @@ def _conversations(parts: RunParts, splits: Mapping[str, str]) -> list[Conversat
     found: list[Conversation] = []
     for path in (path for path, split in splits.items() if split == "train"):
         for record in parts.records.get(path, ())[: 10 * SERVED_ROWS]:
-            example = understand(record.value)
+            example = record.example
             if example.messages and not example.images and len(found) < SERVED_ROWS:
                 name = f"training row {path}:{record.line}"
                 messages = _for_template(example)
@@ -557,7 +557,7 @@ def _row(
     row: dict[str, Any] = dict.fromkeys(SCHEMA)
     row |= {"split": split, "path": path, "line": record.line}
     row["record"] = json.dumps(record.value, ensure_ascii=False, default=str)
-    example = understand(record.value)
+    example = record.example
     row |= {"layout": example.layout, "problems": list(example.problems)}
     if split == "generations":
         return _generation(row, record.value, example)
@@ -810,7 +810,7 @@ def _count_images(parts: RunParts) -> None:
         for record in records[:2000]:
             wanted |= {
                 name.replace("\\", "/").rpartition("/")[2]
-                for name in understand(record.value).images
+                for name in record.example.images
             }
     wanted -= {"", "data:"}
     found = [s for s in pictures if s.name in wanted][:MAX_IMAGES]

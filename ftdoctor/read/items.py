@@ -13,7 +13,7 @@ from ftdoctor.aside import begin
 from ftdoctor.kinds import LFS_MARK, Found
 from ftdoctor.limits import NEVER, Deadline, TimeUpError
 from ftdoctor.model import Artifact, ArtifactState, Fact, Where
-from ftdoctor.read.reading import Event, MetricRow, Reading
+from ftdoctor.read.reading import Event, MetricRow, Reading, Record
 from ftdoctor.redact import Redactor, encodable
 
 if TYPE_CHECKING:
@@ -251,7 +251,10 @@ def clean_reading(reading: Reading, redactor: Redactor) -> Reading:
         lines=tuple(replace(line, text=clean(line.text)) for line in reading.lines),
         settings=tuple(clean_fact(fact) for fact in reading.settings),
         facts=tuple(clean_fact(fact) for fact in reading.facts),
-        records=tuple(replace(r, value=clean_value(r.value)) for r in reading.records),
+        records=tuple(
+            r if redactor.is_harmless(r.value) else Record(clean_value(r.value), r.line)
+            for r in reading.records
+        ),
         texts={name: clean(text) for name, text in reading.texts.items()},
     )
 

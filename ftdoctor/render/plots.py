@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import itertools
 import math
 import os
@@ -194,8 +193,9 @@ def mark_of(d: Diagnosis) -> Mark | None:
     )
     dated = [f for f in findings if f.span is not None]
     span: Span | None = (top.span if top else None) or (dated[0].span if dated else None)
-    first = min((min(c.steps) for c in curves_of(d).values()), default=-1)
-    last = max((max(c.steps) for c in curves_of(d).values()), default=span.step + 1 if span else 0)
+    curves = list(curves_of(d).values()) if span else []
+    first = min((min(c.steps) for c in curves), default=-1)
+    last = max((max(c.steps) for c in curves), default=span.step + 1 if span else 0)
     if span is None or (span.until is None and not first < span.step < last):
         return None  # what holds from first to last needs no line, and shading it all hides it
     titles = [f.title for f in dated if f.span is not None and f.span.step == span.step]
@@ -292,9 +292,9 @@ def _table(curves: Sequence[Curve]) -> tuple[tuple[str, ...], ...]:
 
 
 def prepare() -> None:
-    """Import what drawing takes, which is half of its time."""
-    _own_matplotlib()
-    importlib.import_module("matplotlib.backends.backend_svg")
+    """Draw something, so that what is imported and looked up for a first plot is there."""
+    curve = Curve("loss", "train", (0, 1), (1.0, 0.0), "", 2)
+    _svg(Figures("training", (("loss",),)), {"loss": curve}, None, NARROW)
 
 
 def _svg(figures: Figures, curves: dict[str, Curve], mark: Mark | None, size: Size) -> str:
