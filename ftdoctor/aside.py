@@ -1,8 +1,8 @@
 """A second process, on a second core, that makes calls while the first goes on with its own work.
 
-`begin(f, x)` begins a call where `second_process()` is open, and returns what gives its result. The
-same call is made in this process, when its result is asked for, if there is no second one, if the
-call fails there, or if that process ends: what a call gives, and what it raises, is always the same.
+`begin(f, x)` begins a call where `second_process()` is open, and returns what gives its result. If
+there is no second process, if the call fails there, or if that process ends, the same call is made
+in this one when its result is asked for: what it gives or raises is the same in any case.
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ def _fork() -> _Second:
             os.close(answered)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process
             limit_memory(ROOM)
-            _serve(open(asked_from, "rb"), open(answered_to, "wb"))
+            with open(asked_from, "rb") as questions, open(answered_to, "wb") as answers:
+                _serve(questions, answers)
         finally:
             os._exit(0)  # nothing of what the first process does at its end
     os.close(asked_from)

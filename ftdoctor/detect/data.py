@@ -939,7 +939,7 @@ def _gold_pairs(run: Run, rows: pl.DataFrame) -> Iterator[tuple[str, str, Where]
             if truth is not None:
                 yield response, truth, Where(path, line=line)
             continue
-        if not any([key in text for key in _GOLD_KEYS]):
+        if not any(key in text for key in _GOLD_KEYS):
             continue
         record = json.loads(text)
         truths = [record[k] for k in _GOLD if isinstance(record.get(k), str)]

@@ -808,10 +808,7 @@ def _count_images(parts: RunParts) -> None:
     wanted = set()
     for records in parts.records.values() if pictures else ():
         for record in records[:2000]:
-            wanted |= {
-                name.replace("\\", "/").rpartition("/")[2]
-                for name in record.example.images
-            }
+            wanted |= {name.replace("\\", "/").rpartition("/")[2] for name in record.example.images}
     wanted -= {"", "data:"}
     found = [s for s in pictures if s.name in wanted][:MAX_IMAGES]
     if not found:

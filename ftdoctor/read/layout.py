@@ -118,7 +118,7 @@ def _text(row: Mapping[str, Any]) -> Example:
 
 def _conversation(row: Mapping[str, Any], key: str, turns: Sequence[Any]) -> Example:
     messages, problems = _messages(turns)
-    sharegpt = any([isinstance(t, dict) and "from" in t for t in turns[:3]])
+    sharegpt = any(isinstance(t, dict) and "from" in t for t in turns[:3])
     system = row.get("system")
     if isinstance(system, str) and system and not (messages and messages[0]["role"] == "system"):
         messages.insert(0, {"role": "system", "content": system})
