@@ -148,27 +148,39 @@ def _fork() -> _Second:
 
 
 def _serve(questions: BinaryIO, answers: BinaryIO) -> None:
-    """Answer calls in their order for as long as the first process is there."""
+    """Answer calls in their order for as long as the first process is there.
+
+    It is listened to in a thread, so that its end ends a call that would never return, and answered
+    in another, since it takes an answer only when it needs it.
+    """
     import queue
     import threading
 
-    waiting: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]]] = queue.SimpleQueue()
+    heard: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]]] = queue.SimpleQueue()
+    told: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def listen() -> None:
-        # In a thread, so that the end of the first process ends a call that would never return.
+        while True:
+            heard.put(pickle.load(questions))
+
+    def tell() -> None:
+        while True:
+            answers.write(told.get())
+            answers.flush()
+
+    def until_the_end(work: Callable[[], None]) -> None:
         try:
-            while True:
-                waiting.put(pickle.load(questions))
+            work()
         finally:
             os._exit(0)
 
-    threading.Thread(target=listen, daemon=True).start()
-    _open.clear()
+    for work in (listen, tell):
+        threading.Thread(target=until_the_end, args=(work,), daemon=True).start()
+    _open.clear()  # a call that is made here begins no further ones
     while True:
-        function, arguments = waiting.get()
+        function, arguments = heard.get()
         try:
             answer = pickle.dumps((True, function(*arguments)))
         except BaseException:  # the first process makes the call and meets the same
             answer = pickle.dumps((False, None))
-        answers.write(answer)
-        answers.flush()
+        told.put(answer)
