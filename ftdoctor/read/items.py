@@ -33,8 +33,8 @@ REPEATED = frozenset({
 SHOWN = frozenset({
     "settings", "script", "shell", "notebook", "modelfile", "requirements", "adapter-config",
 })  # fmt: skip
-# Read by a second process while this one reads the others, if there is one.
-LONG, LONG_SIZE = frozenset({"console"}), 1 << 20
+# What takes long to read and little to hand over, read aside while this process reads the others.
+LONG, LONG_SIZE = frozenset({"console", "tokenizer"}), 1 << 20
 STEP_LIMIT = 10**15  # steps, epochs or tokens; the largest trainings see some 1e13 tokens
 TIME_LIMIT = 10**11  # seconds since 1970: the year 5138
 SHOWN_LIMIT = 256 << 10  # bytes
@@ -61,24 +61,35 @@ def read_items(
     What is not read before the deadline is told by its artifact.
     """
     ordered = sorted(found, key=lambda f: (f.source.path.count("/"), f.source.path))
-    long = {
-        f.source.path: begin(_read, f.kind.reader, f.source)
-        for f in ordered
-        if f.kind and f.kind.id in LONG and f.source.local and f.source.size >= LONG_SIZE
-    }
+    begun = _begun(ordered)
     made: dict[str, Item] = {}
     first_of: dict[tuple[str, str], str] = {}
-    for each in sorted(ordered, key=lambda f: f.source.path in long):
+    for each in sorted(ordered, key=_is_long):
         path = each.source.path
         try:
             with deadline.half().interrupting():
-                made[path] = _item(each, first_of, redactor, long.get(path))
+                made[path] = _item(each, first_of, redactor, begun.get(path))
         except TimeUpError:
             reason = f"{UNREAD}: its share of the {deadline.seconds:g} s was over (--timeout)"
             artifact = _artifact(each, ArtifactState.SKIPPED, reason, "", "")
             made[path] = Item(each.source, artifact, Reading())
     items = [made[each.source.path] for each in ordered]
     return [_without_learned(item, redactor) for item in items] if redactor.learned else items
+
+
+def _begun(ordered: list[Found]) -> dict[str, Callable[[], Reading]]:
+    """Begin to read the long files; of those of equal kind and size, which may be copies, one."""
+    first = {(f.kind, f.source.size): f for f in reversed(ordered) if _is_long(f)}
+    return {
+        f.source.path: begin(_read, f.kind.reader, f.source)
+        for f in reversed(first.values())
+        if f.kind
+    }
+
+
+def _is_long(found: Found) -> bool:
+    kind, source = found.kind, found.source
+    return bool(kind and kind.id in LONG and source.local and source.size >= LONG_SIZE)
 
 
 def _read(reader: str, source: Source) -> Reading:
