@@ -84,7 +84,7 @@ def render_html(d: Diagnosis, *, quotes: bool = True) -> str:
     Without `quotes`, text of the run's files is taken out of the page and the embedded data.
     """
     diagnosis = d if quotes else without_quotes(d)
-    drawings = [plots.draw(diagnosis, figures) for figures in plots.plan(diagnosis)]
+    drawings = [plots.drawing(diagnosis, figures) for figures in plots.plan(diagnosis)]
     environment(LEVELS[0].text).get_template(PAGE)  # compiled while a second process draws
     drawn = _arrange(diagnosis, [drawing() for drawing in drawings])
     page = ""
@@ -102,7 +102,7 @@ def render_cell(d: Diagnosis) -> str:
     return template.render(
         d=d,
         variables=Markup(_light_palette()),
-        plot=plots.draw(d, planned[0])() if planned else None,
+        plot=plots.draw(d, planned[0]) if planned else None,
         svg=_svg,
     )
 

@@ -206,8 +206,13 @@ def mark_of(d: Diagnosis) -> Mark | None:
     return Mark(span.step, span.until, words.one_line(f"{when}: {told}", 110))
 
 
-def draw(d: Diagnosis, figures: Figures) -> Callable[[], Plot]:
-    """Begin to draw one plot in both sizes; the same diagnosis gives the same bytes."""
+def draw(d: Diagnosis, figures: Figures) -> Plot:
+    """Draw one plot in both sizes; the same diagnosis gives the same bytes."""
+    return drawing(d, figures)()
+
+
+def drawing(d: Diagnosis, figures: Figures) -> Callable[[], Plot]:
+    """Begin to draw one plot, in a second process if there is one, and return what waits for it."""
     curves = curves_of(d)
     mark = mark_of(d)
     needed = {n: curves[n] for panel in figures.panels for n in panel}
