@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, BinaryIO, TypeVar
 
-from ftdoctor.limits import limit_memory
+from ftdoctor.limits import SECOND_MEMORY, limit_memory
 
 T = TypeVar("T")
-ROOM = 256 << 20  # bytes that the second process may allocate; what needs more the first does
 
 
 def begin(function: Callable[..., T], *arguments: Any) -> Callable[[], T]:
@@ -52,7 +51,11 @@ def second_process() -> Iterator[None]:
     if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
         yield
         return
-    second = _fork()
+    try:
+        second = _fork()
+    except OSError:  # no more processes, files or memory are to be had
+        yield
+        return
     _open.append(second)
     try:
         yield
@@ -128,13 +131,19 @@ _open: list[_Second] = []
 def _fork() -> _Second:
     asked_from, asked = os.pipe()
     answered, answered_to = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        for end in (asked_from, asked, answered, answered_to):
+            os.close(end)
+        raise
     if pid == 0:
         try:
             os.close(asked)
             os.close(answered)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process
-            limit_memory(ROOM)
+            os.environ["OPENBLAS_NUM_THREADS"] = "1"  # one a core would take all of the memory
+            limit_memory(SECOND_MEMORY)
             with open(asked_from, "rb") as questions, open(answered_to, "wb") as answers:
                 _serve(questions, answers)
         finally:

@@ -15,12 +15,18 @@ import pytest
 
 from ftdoctor import aside
 from ftdoctor.aside import begin, second_process
-from ftdoctor.limits import Deadline, TimeUpError
+from ftdoctor.diagnose import Options, diagnose
+from ftdoctor.limits import SECOND_MEMORY, Deadline, TimeUpError
+from ftdoctor.read import console
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
-    reason="no second core here",
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+        reason="no second core here",
+    ),
+    # Other tests have started threads in this process; the command has none yet when it forks.
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+]
 ROOT = Path(__file__).parents[1]
 HERE = os.getpid()
 
@@ -46,7 +52,7 @@ def ends_there() -> int:
 
 
 def hungry() -> int:
-    return len(bytearray(aside.ROOM + (64 << 20)))
+    return len(bytearray(SECOND_MEMORY + (64 << 20)))
 
 
 def unsendable() -> object:
@@ -89,6 +95,17 @@ def test_one_core_has_no_second_process(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     with second_process():
         assert begin(where)() == HERE
+
+
+def test_no_second_process_where_none_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> int:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    files = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, "fork", full)
+    with second_process():
+        assert begin(where)() == HERE
+    assert len(os.listdir("/proc/self/fd")) == files
 
 
 def test_what_a_call_raises_is_raised_here(second: int) -> None:
@@ -205,3 +222,31 @@ def test_reports_are_equal_to_the_byte(run: Path, tmp_path: Path) -> None:
     assert report(run, tmp_path / "two.html", 2) == alone
     assert report(run, tmp_path / "killed.html", 2, "--quiet") == alone
     assert b"friedhelm" not in alone[0] + alone[1]
+
+
+def test_a_log_that_stalls_is_passed_over_and_the_rest_is_read(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "read_console", lambda _: time.sleep(60))
+    with second_process():
+        pid = begin(where)()
+        found = diagnose(run, Options(deadline=Deadline.after(8)))
+    states = {a.path: (a.state.value, a.reason) for a in found.artifacts}
+    assert states["train.log"][1].startswith("not read: its share of the 8 s")
+    assert states["config.yaml"] == ("read", "")
+    assert gone(pid)
+
+
+def test_copies_of_a_long_file_are_one(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("learning_rate: 1e-5\n")
+    text = "".join(f"{{'loss': {2 - n / 40_000:.4f}, 'epoch': {n / 10_000:.4f}}}\n"
+                   for n in range(1, 40_000))  # fmt: skip
+    for name in ("b.log", "a.log"):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "other.log").write_text(text.replace("2", "3"))
+    with second_process():
+        found = diagnose(tmp_path)
+    states = {a.path: (a.state.value, a.taken) for a in found.artifacts}
+    assert states["b.log"] == ("read", "same content as a.log")
+    assert "metric rows" in states["a.log"][1]
+    assert "metric rows" in states["other.log"][1]
