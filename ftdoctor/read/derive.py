@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 RENDERED_ROWS = 1500  # rows of a split that are rendered and tokenised; half-width of 2.5 points
 RENDERED_CHARS = 6_000_000  # characters of them: about a second of tokenising
+AT_ONCE = 100  # rows tokenised together: what is made of one of 600 characters takes 45 KB
 LAST = 8  # ids kept of the end of a row
 TRL_MAX_LENGTH = 1024  # SFTConfig.max_length where nothing is set (trl/trainer/sft_config.py)
 
@@ -705,14 +706,16 @@ def _tokenise(trained: _Trained, rows: Sequence[dict[str, Any]]) -> None:
     texts = [row for row in rows if row["rendered"] is not None]
     if texts and trained.tokenizer is not None:
         tokenizer = trained.tokenizer
-        # A lone surrogate, as half an escape gives, is no text for the tokenizer.
-        rendered = [row["rendered"].encode("utf-8", "replace").decode() for row in texts]
-        encoded = tokenizer.encode_batch_fast(rendered, add_special_tokens=False)
         widths = {s: len(tokenizer.encode(s, add_special_tokens=False).ids) for s in _stops(texts)}
-        for row, encoding in zip(texts, encoded, strict=True):
-            row["n_tokens"] = len(encoding.ids)
-            row["last_tokens"] = encoding.ids[-LAST:]
-            row["stop_ids"] = widths.get(row["stop_text"])
+        for start in range(0, len(texts), AT_ONCE):
+            some = texts[start : start + AT_ONCE]
+            # A lone surrogate, as half an escape gives, is no text for the tokenizer.
+            rendered = [row["rendered"].encode("utf-8", "replace").decode() for row in some]
+            encoded = tokenizer.encode_batch_fast(rendered, add_special_tokens=False)
+            for row, encoding in zip(some, encoded, strict=True):
+                row["n_tokens"] = len(encoding.ids)
+                row["last_tokens"] = encoding.ids[-LAST:]
+                row["stop_ids"] = widths.get(row["stop_text"])
     limit = trained.max_length
     for row in rows:
         if limit is not None:

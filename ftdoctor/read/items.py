@@ -34,7 +34,7 @@ SHOWN = frozenset({
     "settings", "script", "shell", "notebook", "modelfile", "requirements", "adapter-config",
 })  # fmt: skip
 # What takes long to read and little to hand over, read aside while this process reads the others.
-LONG, LONG_SIZE = frozenset({"console", "tokenizer"}), 1 << 20
+LONG, LONG_SIZE = frozenset({"console"}), 1 << 20
 STEP_LIMIT = 10**15  # steps, epochs or tokens; the largest trainings see some 1e13 tokens
 TIME_LIMIT = 10**11  # seconds since 1970: the year 5138
 SHOWN_LIMIT = 256 << 10  # bytes
