@@ -131,6 +131,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         typer.echo(f"ftdoctor: the output cannot be written: {error.strerror}", err=True)
         raise SystemExit(2) from None
+    finally:
+        gc.freeze()  # Python's own end would look for cycles among all of them once more
 
 
 @app.callback(invoke_without_command=True)
@@ -254,30 +256,42 @@ def diagnose(
     """
     import time
 
-    from ftdoctor.diagnose import Options, diagnose_run, gather
+    from ftdoctor.aside import begin, second_process
     from ftdoctor.library import load
     from ftdoctor.output import parse_formats, render, write_reports
-    from ftdoctor.pseudonyms import hide_names, names_of
-    from ftdoctor.render.terminal import print_summary
 
-    files = {
-        "production": production, "baseline": baseline, "benchmark": benchmark, "gold": gold
-    }  # fmt: skip
-    options = Options(
-        signatures=tuple(signatures or ()),
-        choose=choose,
-        now=time.time(),
-        added=tuple((role, path) for role, path in files.items() if path is not None),
-        observed=tuple(observed or ()),
-        price=price,
-        good=good,
-        deadline=_bounded(timeout, max_memory),
-    )
     asked = parse_formats(formats)
-    with _working(f"Reading {run}"):
-        library = load(options.signatures)
-        evidence = gather(run, options, library)
-        diagnosis = diagnose_run(evidence, library, options.deadline)
+    deadline = _bounded(timeout, max_memory)
+    with second_process(), _working(f"Reading {run}"):
+        loading = begin(load, tuple(signatures or ()))
+
+        # Imported while the second process loads the signatures.
+        from ftdoctor.diagnose import Options, diagnose_run, gather_with
+        from ftdoctor.observations import observations as known_outcomes
+        from ftdoctor.pseudonyms import hide_names, names_of
+        from ftdoctor.render.terminal import print_summary
+
+        files = {
+            "production": production, "baseline": baseline, "benchmark": benchmark, "gold": gold
+        }  # fmt: skip
+        options = Options(
+            signatures=tuple(signatures or ()),
+            choose=choose,
+            now=time.time(),
+            added=tuple((role, path) for role, path in files.items() if path is not None),
+            observed=tuple(observed or ()),
+            price=price,
+            good=good,
+            deadline=deadline,
+        )
+        # A mistake in what the user wrote is told before the run is read.
+        told = known_outcomes(options.observed, loading()) if observed or signatures else ()
+        evidence = gather_with(run, options, told)
+        if "html" in asked and not (as_json or ticket):
+            from ftdoctor.render.plots import prepare
+
+            begin(prepare)
+        diagnosis = diagnose_run(evidence, loading(), options.deadline)
         if redact_names:
             diagnosis = hide_names(diagnosis, names_of(evidence))
         if as_json or ticket:

@@ -106,10 +106,14 @@ def diagnose_pair(path: str | Path, options: Options) -> tuple[Comparison, Diagn
 
 def gather(path: str | Path, options: Options, library: Library) -> Run:
     """Read a run with everything that the caller adds to it."""
+    return gather_with(path, options, observations(options.observed, library))
+
+
+def gather_with(path: str | Path, options: Options, told: Sequence[Fact]) -> Run:
+    """Read a run as `gather` does, with the outcomes that the user told as facts already."""
     from ftdoctor.read import Options as ReadOptions
     from ftdoctor.read import read_run
 
-    told = observations(options.observed, library)
     deadline = options.deadline.earlier(READING_SHARE)
     run = read_run(path, options=ReadOptions(options.choose or None, options.added, deadline))
     run = with_given(replace(run, facts=dict(run.facts) | {f.name: (f,) for f in told}), options)

@@ -15,6 +15,7 @@ from types import FrameType
 
 SECONDS = 300.0  # of a diagnosis, unless told otherwise
 MEMORY = 2 << 30  # bytes that a diagnosis may allocate, unless told otherwise
+SECOND_MEMORY = 256 << 20  # bytes besides, of the second process that `aside` may start
 LEAST_MEMORY = 400 << 20  # what the libraries take for themselves, measured
 READING_SHARE = 0.6  # of the time; the rest is for putting together and checking what was read
 ASSEMBLY_SHARE = 0.2  # of the time, for judging data rows and templates; the rest is for checking
@@ -152,7 +153,8 @@ def render_limits() -> str:
         f"ends at {READING_SHARE:.0%} of it, judging data rows {ASSEMBLY_SHARE:.0%} later, and the "
         "result is made of what was read |",
         f"| `--max-memory` | {MEMORY >> 30} GiB | what they allocate (Linux); a file that needs "
-        "more is not read |",
+        f"more is not read. On two cores `diagnose` has a second process, which may allocate "
+        f"{SECOND_MEMORY >> 20} MiB besides; what needs more there is done in the first |",
         "| `triage --run-seconds`, `--run-memory` | | the same for each run of a triage |",
         *(f"| `{limit.name}` | {limit.value:,} | {limit.what} |" for limit in every_limit()),
     ]  # fmt: skip

@@ -244,6 +244,25 @@ def _told_by_name(name: str) -> tuple[str, ...]:
     return (*secret, *(kind for kind, pattern in NAMED if pattern.search(name)))
 
 
+def _gather(value: Any, texts: list[str], depth: int = 20) -> bool:
+    """Add all texts inside to a list; say whether none is told by its name to be a secret."""
+    if isinstance(value, str):
+        texts.append(value)
+    elif isinstance(value, dict) and depth > 0:
+        for key, inner in value.items():
+            name = str(key)
+            texts.append(name)
+            if _told_by_name(name) or not _gather(inner, texts, depth - 1):
+                return False
+    elif isinstance(value, list) and depth > 0:
+        for inner in value:
+            if not _gather(inner, texts, depth - 1):
+                return False
+    elif isinstance(value, tuple):
+        return False  # `clean_value` makes a list of it
+    return True
+
+
 class Redactor:
     """Cleans text and keeps count, by kind, of what it removed."""
 
@@ -304,6 +323,17 @@ class Redactor:
         instead = self.learned[match.group()]
         self.counts[instead.strip("[]")] += 1
         return instead
+
+    def is_harmless(self, value: Any) -> bool:
+        """Say whether `clean_value` would change nothing, by one look at all texts together.
+
+        False may be a mistake, as a text may seem to go on in the next.
+        """
+        texts: list[str] = []
+        if not _gather(value, texts):
+            return False
+        whole = "\0".join(texts).encode("utf-8", "surrogatepass")
+        return _possible().search(whole) is None
 
     def clean_value(self, value: Any, name: str = "", depth: int = 20) -> Any:
         """Clean every text inside nested lists and mappings; `name` is the value's own."""

@@ -7,10 +7,8 @@ values a pair with a similarity of 0.8 is compared with a chance of 36 %, one of
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ def near_copies(known: list[str], asked: list[str] | None = None) -> Iterator[in
     """
     texts = [_shingles(text) if len(text) >= SHORTEST else set() for text in known]
     others = [_shingles(text) if len(text) >= SHORTEST else set() for text in asked or ()]
-    often = Counter(chain.from_iterable([*texts, *others]))
+    often = _twice([*texts, *others])
     index = _Index()
     for i, shingles in enumerate(texts):
         if _repeats(shingles, often):
@@ -51,9 +49,19 @@ def _shingles(text: str) -> set[Shingle]:
     return set(zip(words, words[1:], words[2:], strict=False)) or {tuple(words)}
 
 
-def _repeats(shingles: set[Shingle], often: Counter[Shingle]) -> bool:
+def _twice(texts: Iterable[set[Shingle]]) -> set[Shingle]:
+    """Return the shingles that stand in more than one text."""
+    once: set[Shingle] = set()
+    twice: set[Shingle] = set()
+    for shingles in texts:
+        twice |= shingles & once
+        once |= shingles
+    return twice
+
+
+def _repeats(shingles: set[Shingle], often: set[Shingle]) -> bool:
     """Say whether half of a text stands in other texts; else it is no near copy of any of them."""
-    return bool(shingles) and 2 * sum([often[s] > 1 for s in shingles]) >= len(shingles)
+    return bool(shingles) and 2 * len(shingles & often) >= len(shingles)
 
 
 class _Index:

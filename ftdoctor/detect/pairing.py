@@ -11,9 +11,9 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from functools import cache
 from typing import TYPE_CHECKING
 
 from ftdoctor.detect import absent, detector, present, unobservable
@@ -163,32 +163,49 @@ def _company(
 ) -> Callable[[int], Score]:
     """Return, per fold, a score from words that stood together in the rows of the other folds."""
     left, right = _countable(asked), _countable(answers)
-    pairs = [list(product(a, b)) for a, b in zip(left, right, strict=True)]
-    whole = Counter(pair for row in pairs for pair in row)
+    kept = dict(zip(asked, left, strict=True)), dict(zip(answers, right, strict=True))
+    whole = _together(left, right)
 
     def of_fold(fold: int) -> Score:
-        inside = Counter(pair for row in pairs[fold::FOLDS] for pair in row)
+        inside = _together(left[fold::FOLDS], right[fold::FOLDS])
         ones, others = (
             Counter(w for i, row in enumerate(side) if i % FOLDS != fold for w in row)
             for side in (left, right)
         )
         total = sum(1 for i in range(len(left)) if i % FOLDS != fold)
-        kept = dict(zip(asked, left, strict=True)), dict(zip(answers, right, strict=True))
+
+        @cache  # few counts come again and again
+        def surprise(together: int, chances: int) -> float:
+            return math.log((together + 0.5) / (chances / total + 0.5))
 
         def score(question: frozenset[str], answer: frozenset[str]) -> float:
-            both = list(product(kept[0][question], kept[1][answer]))
-            together = sum(
-                math.log(
-                    (whole[pair] - inside[pair] + 0.5)
-                    / (ones[pair[0]] * others[pair[1]] / total + 0.5)
-                )
-                for pair in both
-            )
-            return together / len(both) if both else 0.0
+            words = kept[1][answer]
+            found: list[float] = []
+            for a in kept[0][question]:
+                beside, here, once = whole[a], inside.get(a, _NOTHING), ones[a]
+                found += [surprise(beside.get(b, 0) - here.get(b, 0), once * others[b])
+                          for b in words]  # fmt: skip
+            return sum(found) / len(found) if found else 0.0
 
         return score
 
     return of_fold
+
+
+_NOTHING: Mapping[str, int] = {}
+
+
+def _together(
+    left: Sequence[tuple[str, ...]], right: Sequence[tuple[str, ...]]
+) -> dict[str, dict[str, int]]:
+    """Return of each word of the left in how many rows each word of the right stands with it."""
+    found: dict[str, dict[str, int]] = {}
+    for words, others in zip(left, right, strict=True):
+        for a in words:
+            beside = found.setdefault(a, {})
+            for b in others:
+                beside[b] = beside.get(b, 0) + 1
+    return found
 
 
 def _countable(texts: Sequence[frozenset[str]]) -> list[tuple[str, ...]]:

@@ -344,14 +344,18 @@ class Census:
         if names in self.keys or len(self.keys) < PLACES:
             self.keys.setdefault(names, [0, row.line])[0] += 1
         for name, value in row.value.items():
-            if value is not None and (name in self.types or len(self.types) < 100):
-                self.types.setdefault(name, Counter())[_json_type(value)] += 1
+            counts = self.types.get(name)
+            if counts is None and value is not None and len(self.types) < 100:
+                counts = self.types[name] = Counter()
+            if counts is not None and value is not None:
+                counts[_json_type(value)] += 1
 
     def _content(self, row: Row, example: Example) -> None:
         whole = f"{example.prompt}\0{example.response}\0{example.text}"
-        if whole.strip("\0") and example.layout in ("kto", "preference"):
+        told = bool(whole.strip("\0"))
+        if told and example.layout in ("kto", "preference"):
             whole += f"\0{example.rejected}\0{row.value.get('label')}"
-        key = hash_of(whole if whole.strip("\0") else json.dumps(row.value, default=str)[:100_000])
+        key = hash_of(whole if told else json.dumps(row.value, default=str)[:100_000])
         first = self.seen.setdefault(key, row.line)
         if first != row.line:
             self.duplicates += 1
@@ -431,11 +435,11 @@ class _Sample:
     kept: dict[int, tuple[int, Record]] = field(default_factory=dict)
     limit: int = 1 << 32
 
-    def offer(self, row: Row) -> None:
+    def offer(self, row: Row, example: Example) -> None:
         rank = zlib.crc32(str(row.line).encode())
         if rank >= self.limit:
             return
-        self.kept[row.line] = (rank, Record(row.value, row.line))
+        self.kept[row.line] = (rank, Record(row.value, row.line, example))
         if len(self.kept) > 2 * SAMPLE:
             self._thin()
 
@@ -467,8 +471,8 @@ def read_rows(source: Source, kind: str) -> Reading:
     reason = ""
     try:
         for row in rows_of(source, kind):
-            if census.add(row) is not None:
-                sample.offer(row)
+            if (example := census.add(row)) is not None:
+                sample.offer(row, example)
     except Exception as error:
         reason = f"reading stopped after row {census.rows:,}: {_one_line(error)}"
     if census.invalid:

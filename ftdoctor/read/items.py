@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ftdoctor.aside import begin
 from ftdoctor.kinds import LFS_MARK, Found
 from ftdoctor.limits import NEVER, Deadline, TimeUpError
 from ftdoctor.model import Artifact, ArtifactState, Fact, Where
-from ftdoctor.read.reading import Event, MetricRow, Reading
+from ftdoctor.read.reading import Event, MetricRow, Reading, Record
 from ftdoctor.redact import Redactor, encodable
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ REPEATED = frozenset({
 SHOWN = frozenset({
     "settings", "script", "shell", "notebook", "modelfile", "requirements", "adapter-config",
 })  # fmt: skip
+# What takes long to read and little to hand over, read aside while this process reads the others.
+LONG, LONG_SIZE = frozenset({"console"}), 1 << 20
 STEP_LIMIT = 10**15  # steps, epochs or tokens; the largest trainings see some 1e13 tokens
 TIME_LIMIT = 10**11  # seconds since 1970: the year 5138
 SHOWN_LIMIT = 256 << 10  # bytes
@@ -57,34 +60,64 @@ def read_items(
 
     What is not read before the deadline is told by its artifact.
     """
-    items: list[Item] = []
+    ordered = sorted(found, key=lambda f: (f.source.path.count("/"), f.source.path))
+    begun = _begun(ordered)
+    made: dict[str, Item] = {}
     first_of: dict[tuple[str, str], str] = {}
-    for each in sorted(found, key=lambda f: (f.source.path.count("/"), f.source.path)):
+    for each in sorted(ordered, key=_is_long):
+        path = each.source.path
         try:
             with deadline.half().interrupting():
-                items.append(_item(each, first_of, redactor))
+                made[path] = _item(each, first_of, redactor, begun.get(path))
         except TimeUpError:
             reason = f"{UNREAD}: its share of the {deadline.seconds:g} s was over (--timeout)"
             artifact = _artifact(each, ArtifactState.SKIPPED, reason, "", "")
-            items.append(Item(each.source, artifact, Reading()))
+            made[path] = Item(each.source, artifact, Reading())
+    items = [made[each.source.path] for each in ordered]
     return [_without_learned(item, redactor) for item in items] if redactor.learned else items
 
 
-def _item(each: Found, first_of: dict[tuple[str, str], str], redactor: Redactor) -> Item:
+def _begun(ordered: list[Found]) -> dict[str, Callable[[], Reading]]:
+    """Begin to read the long files; of those of equal kind and size, which may be copies, one."""
+    first = {(f.kind, f.source.size): f for f in reversed(ordered) if _is_long(f)}
+    return {
+        f.source.path: begin(_read, f.kind.reader, f.source)
+        for f in reversed(first.values())
+        if f.kind
+    }
+
+
+def _is_long(found: Found) -> bool:
+    kind, source = found.kind, found.source
+    return bool(kind and kind.id in LONG and source.local and source.size >= LONG_SIZE)
+
+
+def _read(reader: str, source: Source) -> Reading:
+    return reader_named(reader)(source)
+
+
+def _item(
+    each: Found,
+    first_of: dict[tuple[str, str], str],
+    redactor: Redactor,
+    begun: Callable[[], Reading] | None,
+) -> Item:
     digest = _digest(each.source)
     kind = each.kind.id if each.kind else ""
     twin = first_of.setdefault((kind, digest), each.source.path)
     if kind in REPEATED and twin != each.source.path:
         artifact = _artifact(each, ArtifactState.READ, "", f"same content as {twin}", digest)
         return Item(each.source, artifact, Reading())
-    reading = _bounded_reading(each, redactor)
+    reading = _bounded_reading(each, redactor, begun)
     artifact = _artifact(each, reading.state, reading.reason, reading.taken, digest)
     return Item(each.source, artifact, reading, _text(each, redactor))
 
 
-def _bounded_reading(each: Found, redactor: Redactor) -> Reading:
+def _bounded_reading(
+    each: Found, redactor: Redactor, begun: Callable[[], Reading] | None
+) -> Reading:
     try:
-        return clean_reading(read_one(each), redactor)
+        return clean_reading(read_one(each, begun), redactor)
     except (MemoryError, RecursionError):
         return Reading(ArtifactState.SKIPPED, NO_ROOM)
 
@@ -141,8 +174,11 @@ def _text(found: Found, redactor: Redactor) -> str:
         return ""
 
 
-def read_one(found: Found) -> Reading:
-    """Read one file with its kind's reader; whatever goes wrong is told in the reading."""
+def read_one(found: Found, begun: Callable[[], Reading] | None = None) -> Reading:
+    """Read one file with its kind's reader; whatever goes wrong is told in the reading.
+
+    `begun` waits for a call of the reader that was begun before.
+    """
     source, kind = found.source, found.kind
     if kind is None:
         return Reading(ArtifactState.UNKNOWN, "no known kind of file")
@@ -153,7 +189,7 @@ def read_one(found: Found) -> Reading:
     try:
         if source.head(len(LFS_MARK)) == LFS_MARK:
             return _lfs_pointer(found)
-        return reader_named(kind.reader)(source)
+        return begun() if begun else _read(kind.reader, source)
     except MemoryError:
         return Reading(ArtifactState.SKIPPED, NO_ROOM)
     except Exception as error:  # a reader's fault must not hide the other files
@@ -226,7 +262,10 @@ def clean_reading(reading: Reading, redactor: Redactor) -> Reading:
         lines=tuple(replace(line, text=clean(line.text)) for line in reading.lines),
         settings=tuple(clean_fact(fact) for fact in reading.settings),
         facts=tuple(clean_fact(fact) for fact in reading.facts),
-        records=tuple(replace(r, value=clean_value(r.value)) for r in reading.records),
+        records=tuple(
+            r if redactor.is_harmless(r.value) else Record(clean_value(r.value), r.line)
+            for r in reading.records
+        ),
         texts={name: clean(text) for name, text in reading.texts.items()},
     )
 

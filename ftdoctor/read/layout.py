@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 MAX_TURNS = 2000  # turns of one conversation that are looked at
@@ -192,13 +193,15 @@ def _part(part: Any) -> str:
 def _images(row: Mapping[str, Any], turns: Sequence[Any]) -> tuple[str, ...]:
     """Return the images a row refers to: paths, addresses, or "data:" for embedded ones."""
     found: list[str] = []
-    for key in (k for k in IMAGE_KEYS if k in row):
+    for key in IMAGE_KEYS:
+        if key not in row:
+            continue
         value = row[key]
         items = value if isinstance(value, list) else [value]
         found += [_image(item) for item in items[:50] if item is not None]
     contents = [turn.get("content") for turn in turns[:MAX_TURNS] if isinstance(turn, dict)]
-    for content in contents:
-        for part in content[:MAX_TURNS] if isinstance(content, list) else ():
+    for content in [c for c in contents if isinstance(c, list)]:
+        for part in content[:MAX_TURNS]:
             if isinstance(part, dict) and "image" in str(part.get("type", "")):
                 inner = part.get("image_url", part.get("image", part.get("url", "")))
                 found.append(_image(inner))
@@ -215,22 +218,27 @@ def _image(value: Any) -> str:
 
 def split_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """Return what comes before the last assistant turn, joined by newlines, and that turn."""
-    last = next(
-        (i for i in range(len(messages) - 1, -1, -1) if messages[i]["role"] == "assistant"), None
-    )
-    before = messages[:last] if last is not None else messages
-    prompt = "\n".join(str(m["content"]) for m in before)
-    return prompt, str(messages[last]["content"]) if last is not None else ""
+    last = len(messages) - 1
+    while last >= 0 and messages[last]["role"] != "assistant":
+        last -= 1
+    before = messages[:last] if last >= 0 else messages
+    prompt = "\n".join([str(m["content"]) for m in before])
+    return prompt, str(messages[last]["content"]) if last >= 0 else ""
 
 
-def _order_problems(messages: Sequence[Mapping[str, Any]], answered: bool) -> list[str]:
-    roles = [m["role"] for m in messages]
+def _order_problems(messages: Sequence[Mapping[str, Any]], answered: bool) -> tuple[str, ...]:
+    answered = answered or any("tool_calls" in m for m in messages)
+    return _problems_of_roles(tuple([m["role"] for m in messages]), answered)
+
+
+@lru_cache(maxsize=1 << 8)  # most rows of a file have the same few
+def _problems_of_roles(roles: tuple[str, ...], answered: bool) -> tuple[str, ...]:
     if not roles:
-        return ["no-messages"]
+        return ("no-messages",)
     problems = []
     if "assistant" not in roles:
         problems.append("no-assistant")
-    elif not answered and not any("tool_calls" in m for m in messages):
+    elif not answered:
         problems.append("empty-response")
     turns = [r for r in roles if r in ("user", "assistant")]
     if "user" not in roles and "unknown-role" not in roles:
@@ -243,7 +251,7 @@ def _order_problems(messages: Sequence[Mapping[str, Any]], answered: bool) -> li
         problems.append("same-role-twice")
     if "system" in roles[1:]:
         problems.append("system-not-first")
-    return problems
+    return tuple(problems)
 
 
 # --- pairs ------------------------------------------------------------------------------------

@@ -132,8 +132,9 @@ def prompt_closer(text: str) -> str | None:
 
 
 def _last_answer(text: str) -> re.Match[str] | None:
+    found = formats_of(text)
     for known in FORMATS:
-        if known.id in formats_of(text):
+        if known.id in found:
             matches = list(known.answer.finditer(text))
             if matches:
                 return matches[-1]

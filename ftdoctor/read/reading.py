@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ftdoctor.model import ArtifactState, Fact, Where
+from ftdoctor.read.layout import Example, understand
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,19 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row of a training or evaluation file, parsed; `line` from 1 (or index in an array)."""
+    """One row of a training or evaluation file, parsed; `line` from 1 (or index in an array).
+
+    `understood` is what its reader made of the value, None if the value was changed since.
+    """
 
     value: Any
     line: int
+    understood: Example | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def example(self) -> Example:
+        """Return the row understood."""
+        return self.understood or understand(self.value)
 
 
 @dataclass(frozen=True, slots=True)

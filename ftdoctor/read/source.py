@@ -6,6 +6,7 @@ import hashlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -101,9 +102,13 @@ def local_source(root: Path, path: Path) -> Source:
         path=path.relative_to(root).as_posix(),
         size=stat.st_size,
         modified=stat.st_mtime,
-        opener=lambda: path.open("rb"),
+        opener=partial(_open, path),  # unlike a lambda it goes to another process
         local=path,
     )
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
 
 
 def memory_source(path: str, content: bytes, modified: float | None = None) -> Source:

@@ -293,9 +293,13 @@ def _replaced(text: str = "", old: str = "", new: str = "", *_: Any) -> int:
     return len(text) + times * len(new)
 
 
+_SIZED = (str, list)
+
+
 def _check_operator(operator: str, left: Any, right: Any, budget: _Budget) -> None:
     if operator == "+":
-        budget.charge(sum(len(v) for v in (left, right) if isinstance(v, str | list)))
+        size = len(left) if isinstance(left, _SIZED) else 0
+        budget.charge(size + len(right) if isinstance(right, _SIZED) else size)
     elif operator == "%" and isinstance(left, str):
         raise _BudgetSpentError("the template formats strings with %")
     elif operator == "**" and max(abs(left), abs(right)) > 64:

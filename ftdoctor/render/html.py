@@ -19,6 +19,7 @@ from ftdoctor.render import evidence, panels, plots
 from ftdoctor.render import text as words
 from ftdoctor.render.quotes import count_quotes, without_quotes
 
+PAGE = "report.html.j2"
 BUDGET = 300_000  # bytes of a page
 GAPS_OPEN, GAPS_LISTED = 10, 30  # groups of missing files shown without a click, and at all
 CHECKS_LISTED = 2  # checks named of each group; `--format json` names all
@@ -83,7 +84,9 @@ def render_html(d: Diagnosis, *, quotes: bool = True) -> str:
     Without `quotes`, text of the run's files is taken out of the page and the embedded data.
     """
     diagnosis = d if quotes else without_quotes(d)
-    drawn = _draw(diagnosis)
+    drawings = [plots.drawing(diagnosis, figures) for figures in plots.plan(diagnosis)]
+    environment(LEVELS[0].text).get_template(PAGE)  # compiled while a second process draws
+    drawn = _arrange(diagnosis, [drawing() for drawing in drawings])
     page = ""
     for limits in LEVELS:
         page = _page(diagnosis, drawn, limits, quoted=quotes)
@@ -107,6 +110,7 @@ def render_cell(d: Diagnosis) -> str:
 # --- the template's surroundings ----------------------------------------------------------------
 
 
+@cache
 def environment(limit: int = 4000) -> Environment:
     """Return Jinja's environment for all our pages: escaping on, every text cleaned and clipped."""
 
@@ -198,7 +202,7 @@ def _page(d: Diagnosis, drawn: Drawn, limits: Limits, *, quoted: bool) -> str:
     cards = evidence.shown(d)
     listed = evidence.files(d.artifacts)
     further = drawn.plots[: max(limits.plots - (drawn.hero is not None), 0)]
-    template = environment(limits.text).get_template("report.html.j2")
+    template = environment(limits.text).get_template(PAGE)
     return template.render(
         d=d,
         css=styles("base.css", "report.css"),
@@ -236,9 +240,8 @@ def _page(d: Diagnosis, drawn: Drawn, limits: Limits, *, quoted: bool) -> str:
     )
 
 
-def _draw(d: Diagnosis) -> Drawn:
+def _arrange(d: Diagnosis, made: list[plots.Plot]) -> Drawn:
     """Choose what stands beside the verdict: the curve, panel or lines that prove it."""
-    made = [plots.draw(d, figures) for figures in plots.plan(d)]
     top = d.causes[0] if d.verdict.kind == "cause" and d.causes else None
     seen = _telling(d, top)
     curved = plots.proves_by_curve(d, top) if top else not seen or bool(seen[0].curves)

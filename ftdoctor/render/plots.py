@@ -7,10 +7,11 @@ import itertools
 import math
 import os
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ftdoctor.aside import begin
 from ftdoctor.model import Curve, Diagnosis, Finding, RankedCause, Span, State
 from ftdoctor.render import text as words
 from ftdoctor.render.evidence import supporting
@@ -192,8 +193,9 @@ def mark_of(d: Diagnosis) -> Mark | None:
     )
     dated = [f for f in findings if f.span is not None]
     span: Span | None = (top.span if top else None) or (dated[0].span if dated else None)
-    first = min((min(c.steps) for c in curves_of(d).values()), default=-1)
-    last = max((max(c.steps) for c in curves_of(d).values()), default=span.step + 1 if span else 0)
+    curves = list(curves_of(d).values()) if span else []
+    first = min((min(c.steps) for c in curves), default=-1)
+    last = max((max(c.steps) for c in curves), default=span.step + 1 if span else 0)
     if span is None or (span.until is None and not first < span.step < last):
         return None  # what holds from first to last needs no line, and shading it all hides it
     titles = [f.title for f in dated if f.span is not None and f.span.step == span.step]
@@ -206,13 +208,20 @@ def mark_of(d: Diagnosis) -> Mark | None:
 
 def draw(d: Diagnosis, figures: Figures) -> Plot:
     """Draw one plot in both sizes; the same diagnosis gives the same bytes."""
+    return drawing(d, figures)()
+
+
+def drawing(d: Diagnosis, figures: Figures) -> Callable[[], Plot]:
+    """Begin to draw one plot, in a second process if there is one, and return what waits for it."""
     curves = curves_of(d)
     mark = mark_of(d)
-    shown = [curves[n] for panel in figures.panels for n in panel if n != INTENDED]
-    return Plot(
+    needed = {n: curves[n] for panel in figures.panels for n in panel}
+    shown = [curve for name, curve in needed.items() if name != INTENDED]
+    wide, narrow = (begin(_svg, figures, needed, mark, size) for size in (WIDE, NARROW))
+    return lambda: Plot(
         key=figures.key,
-        wide=_svg(figures, curves, mark, WIDE),
-        narrow=_svg(figures, curves, mark, NARROW),
+        wide=wide(),
+        narrow=narrow(),
         caption=_caption(shown, mark),
         label=_label(figures, curves, mark),
         header=("step", *(key_of(c) for c in shown)),
@@ -285,6 +294,12 @@ def _table(curves: Sequence[Curve]) -> tuple[tuple[str, ...], ...]:
 
 
 # --- drawing ----------------------------------------------------------------------------------
+
+
+def prepare() -> None:
+    """Draw something, so that what is imported and looked up for a first plot is there."""
+    curve = Curve("loss", "train", (0, 1), (1.0, 0.0), "", 2)
+    _svg(Figures("training", (("loss",),)), {"loss": curve}, None, NARROW)
 
 
 def _svg(figures: Figures, curves: dict[str, Curve], mark: Mark | None, size: Size) -> str:

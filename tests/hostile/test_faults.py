@@ -109,10 +109,10 @@ def test_a_run_that_vanishes_while_read(tmp_path: Path, monkeypatch: pytest.Monk
     (run / "config.yaml").write_text("learning_rate: 1e-4\nnum_train_epochs: 3\n")
     read_one = items.read_one
 
-    def vanishing(found: Any) -> Any:
+    def vanishing(found: Any, *begun: Any) -> Any:
         if found.source.path == "metrics.jsonl":
             shutil.rmtree(run)
-        return read_one(found)
+        return read_one(found, *begun)
 
     monkeypatch.setattr(items, "read_one", vanishing)
     states = {a.path: a for a in diagnose(run).artifacts}
