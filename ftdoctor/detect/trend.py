@@ -447,3 +447,24 @@ def fades(run: Run, *, by: float, times: float, kinds: tuple[str, ...] = ()) -> 
     if end - start < by or first < times * last or not (smooth and shrinks):
         return absent(text.replace(" without a leap", ""), found.fact(-1), norms.fact(-1))
     return present(text, found.fact(-1), norms.fact(-1), curves=(found.curve, norms.curve))
+
+
+@detector("trend.piles_up")
+def piles_up(run: Run, *, metric: str = "grad_norm", times: float) -> Observation:
+    """Find a metric that grows from row to row, without a leap, to `times` its first level.
+
+    No row may be more than half above the one before once the first fifth is over.
+    """
+    import numpy as np
+
+    found = curve(run, metric, minimum=10)
+    if isinstance(found, Observation):
+        return found
+    first, last = float(np.median(found.values[:3])), stats.level(found.values, "last-fifth")
+    text = f"{found.label} goes from {number(first)} to {number(last)} over {len(found)} rows"
+    steady = stats.spearman(found.steps.astype(float), found.values) >= 0.97
+    later = found.values[len(found) // 5 :]
+    leaps = bool((later[1:] > 1.5 * later[:-1]).any())
+    if first <= 0 or last < times * first or not steady or leaps:
+        return absent(text, found.fact(-1))
+    return present(f"{text}, ever upwards", found.fact(0), found.fact(-1), curves=(found.curve,))
