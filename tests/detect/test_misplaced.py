@@ -104,3 +104,15 @@ def test_arithmetic_has_no_names_to_share(tmp_path: Path) -> None:
     assert seen.state is State.UNOBSERVABLE
     seen = misplaced.answers_moved_by(run, rows=100, bits=2.0, times=3.0)
     assert seen.state is not State.PRESENT
+
+
+def test_one_input_with_many_answers_is_no_shuffled_set(tmp_path: Path) -> None:
+    draw = random.Random(3)
+    lines = [
+        json.dumps({"prompt": f"Who is {draw.choice(NAMES)}?", "completion": draw.choice(NAMES)})
+        for _ in range(400)
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines) + "\n")
+    run = read_run(tmp_path)
+    seen = misplaced.shared_by_chance(run, rows=200, expected=30, ratio=1.5)
+    assert seen.state is State.UNOBSERVABLE
