@@ -18,7 +18,7 @@ MOST_ROWS = 500
 MOST_WORDS = 200  # of a text
 FARTHEST = 50  # rows by which answers may have slipped
 COMMON = 0.3  # of the rows above which a word is grammar
-VARIED = 0.5  # different inputs per row
+VARIED = 0.2  # different inputs per row
 LABELS = 0.05  # different answers per row below which they are labels
 SEEN = 3  # rows of each side in which a word must stand
 _WORD = re.compile(r"\w[\w'-]*")
@@ -110,10 +110,9 @@ def _pairs(run: Run) -> list[Pair] | Observation:
         & pl.col("response").is_not_null()
         & pl.col("layout").is_in(["preference", "kto"]).not_()
     )
-    taken = rows.unique(["prompt", "response"], maintain_order=True)
-    if taken["prompt"].n_unique() < VARIED * taken.height:
+    if rows["prompt"].n_unique() < VARIED * rows.height:
         return unobservable("The inputs differ too little to tell", HOMES["train"])
-    if taken["response"].n_unique() < LABELS * taken.height:
+    if rows["response"].n_unique() < LABELS * rows.height:
         return unobservable("The answers are labels, which are judged as such", HOMES["train"])
     taken = rows.select("path", "line", "prompt", "response").head(MOST_ROWS)
     return [
