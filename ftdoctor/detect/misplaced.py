@@ -20,7 +20,6 @@ FARTHEST = 50  # rows by which answers may have slipped
 COMMON = 0.3  # of the rows above which a word is grammar
 VARIED = 0.2  # different inputs per row
 LABELS = 0.05  # different answers per row below which they are labels
-SEEN = 3  # rows of each side in which a word must stand
 _WORD = re.compile(r"\w[\w'-]*")
 
 
@@ -64,39 +63,6 @@ def answers_moved_by(run: Run, *, rows: int, bits: float, times: float) -> Obser
         f"({told[best]:.1f} bits a row), not of their own ({own:.1f}; elsewhere {usual:.1f})"
     )
     return present(text, Fact("data.row", best, pairs[0].where))
-
-
-@detector("misplaced.shared_by_chance")
-def shared_by_chance(run: Run, *, rows: int, expected: float, ratio: float) -> Observation:
-    """Find that names which inputs and answers have in common meet in a row as chance has it.
-
-    `expected`: the meetings that chance must yield at least; `ratio`: the most there may be for one
-    of them.
-    """
-    pairs = _pairs(run)
-    if isinstance(pairs, Observation):
-        return pairs
-    if len(pairs) < rows:
-        return unobservable(f"{len(pairs)} rows with an answer; {rows} are needed", HOMES["train"])
-    asked = Counter(word for pair in pairs for word in pair.asked)
-    answered = Counter(word for pair in pairs for word in pair.answered)
-    names = {
-        word
-        for word in asked.keys() & answered.keys()
-        if word.isalpha() and len(word) > 2
-        and min(asked[word], answered[word]) >= SEEN
-        and max(asked[word], answered[word]) <= COMMON * len(pairs)
-    }  # fmt: skip
-    chance = sum(asked[word] * answered[word] for word in names) / len(pairs)
-    if chance < expected:
-        return unobservable("Inputs and answers have too few names in common", HOMES["train"])
-    met = sum(len(pair.asked & pair.answered & names) for pair in pairs)
-    text = (
-        f"{len(names)} words that inputs and answers have in common stand in both of a row "
-        f"{met:,} times; chance alone gives {chance:,.0f}"
-    )
-    first = Fact("data.row", met, pairs[0].where)
-    return (present if met <= ratio * chance else absent)(text, first)
 
 
 def _pairs(run: Run) -> list[Pair] | Observation:

@@ -1,4 +1,4 @@
-"""Answers that belong to rows some places away, and names that meet their inputs by chance only."""
+"""Answers that belong to rows some places away."""
 
 from __future__ import annotations
 
@@ -78,30 +78,12 @@ def test_moved_answers_tell_by_how_many_rows(
         assert f"{abs(moved)} rows {'below' if moved > 0 else 'above'}" in seen.text
 
 
-@pytest.mark.parametrize(
-    ("rows", "moved", "state"),
-    [
-        (400, None, State.PRESENT),
-        (400, 7, State.PRESENT),
-        (400, 0, State.ABSENT),
-        (40, None, State.UNOBSERVABLE),
-    ],
-)
-def test_shuffled_names_meet_by_chance(
-    tmp_path: Path, rows: int, moved: int | None, state: State
-) -> None:
-    run = written(tmp_path, rows, moved=moved)
-    assert misplaced.shared_by_chance(run, rows=200, expected=30, ratio=1.5).state is state
-
-
-def test_arithmetic_has_no_names_to_share(tmp_path: Path) -> None:
+def test_arithmetic_is_not_moved(tmp_path: Path) -> None:
     draw = random.Random(2)
     sums = [(draw.randrange(90), draw.randrange(90)) for _ in range(400)]
     lines = [json.dumps({"question": f"{a} + {b}?", "answer": str(a + b)}) for a, b in sums]
     (tmp_path / "train.jsonl").write_text("\n".join(lines) + "\n")
     run = read_run(tmp_path)
-    seen = misplaced.shared_by_chance(run, rows=200, expected=30, ratio=1.5)
-    assert seen.state is State.UNOBSERVABLE
     seen = misplaced.answers_moved_by(run, rows=100, bits=2.0, times=3.0)
     assert seen.state is not State.PRESENT
 
@@ -114,5 +96,5 @@ def test_one_input_with_many_answers_is_no_shuffled_set(tmp_path: Path) -> None:
     ]
     (tmp_path / "train.jsonl").write_text("\n".join(lines) + "\n")
     run = read_run(tmp_path)
-    seen = misplaced.shared_by_chance(run, rows=200, expected=30, ratio=1.5)
+    seen = misplaced.answers_moved_by(run, rows=100, bits=2.0, times=3.0)
     assert seen.state is State.UNOBSERVABLE
