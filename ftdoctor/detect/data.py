@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ftdoctor.detect import absent, detector, nearcopies, present, unobservable
 from ftdoctor.detect.log import has_text, log_of
+from ftdoctor.detect.points import last_epoch, points, setting_number
 from ftdoctor.detect.rows import (
     HOMES,
     MIN_ROWS,
@@ -391,7 +392,22 @@ def small_for_task(run: Run, *, share: float = 1.0, labelled: bool = False) -> O
     text = f"{number:,} different rows for {task}; the rule of thumb is {needed:,}"
     if number < share * needed and (cut := broken(run, "train")) is not None:
         return cut
+    if (trained := _rows_by_steps(run)) > 4 * int(count.value):
+        seen = f"The steps of an epoch took {trained:,.0f} rows, and {count.value:,} are here"
+        return unobservable(seen, "the whole training data")
     return present(text, count) if number < share * needed else absent(text, count)
+
+
+def _rows_by_steps(run: Run) -> float:
+    """Return the rows of one epoch as its steps and their batch tell them at least; 0 if unknown.
+
+    A script that counts epochs from 0 halves the epochs of a run of two.
+    """
+    epoch, loss = last_epoch(run), points(run, "loss")
+    batch = setting_number(run, "per_device_train_batch_size")
+    if epoch is None or epoch[0] < 0.5 or batch is None or loss is None:
+        return 0.0
+    return loss.step(-1) * batch[0] / epoch[0]
 
 
 def _task_of(rows: pl.DataFrame) -> tuple[str, int]:

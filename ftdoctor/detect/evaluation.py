@@ -516,7 +516,10 @@ def gap_grows(run: Run, *, ratio: float = 1.5, minimum: int = 4) -> Observation:
 
 @detector("evaluation.both_tiny")
 def both_tiny(run: Run, *, below: float = 0.02) -> Observation:
-    """Find training and evaluation losses that both end below `below`; not a classifier's."""
+    """Find training and evaluation losses that both end below `below`; not a classifier's.
+
+    Absent if evaluation came down over three rows or more above five times that: it was learnt.
+    """
     train = curve(run, "loss", minimum=5, kinds=LIKELIHOOD)
     if isinstance(train, Observation):
         return train
@@ -525,6 +528,9 @@ def both_tiny(run: Run, *, below: float = 0.02) -> Observation:
         return _no_eval(1, 0)
     end, last = stats.level(train.values, "last-fifth"), float(found[0].values[-1])
     text = f"train loss ends at {number(end)} and {found[0].label} at {number(last)}"
+    learnt = int((found[0].values > 5 * below).sum())
+    if learnt >= 3:
+        return absent(f"{text}, after {learnt} evaluations on the way down", found[0].fact(-1))
     if end < below and last < below:
         return present(text, found[0].fact(-1), train.fact(-1), curves=("loss", found[0].curve))
     return absent(text)

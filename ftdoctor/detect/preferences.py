@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -190,3 +191,70 @@ def better_in_evaluation(run: Run, *, by: float, below: float) -> Observation:
     if levels[0] < below and levels[1] - levels[0] >= by:
         return present(said, curves=curves)
     return absent(said)
+
+
+LN2 = 0.6931  # the loss of a model that prefers nothing
+
+
+@detector("preferences.learnt_by_heart")
+def learnt_by_heart(run: Run, *, falls_to: float, share: float, accuracy: float) -> Observation:
+    """Find that training pairs are learnt, and evaluation pairs are judged as without training.
+
+    The training loss must end below `falls_to`, the evaluation loss never be below ln 2, and the
+    evaluation margin stay within `share` of the training margin at the end. An evaluation accuracy
+    above `accuracy` at the end tells that something holds for other pairs.
+    """
+    names = (("loss", "train", 8), ("rewards/margins", "train", 8), ("loss", "eval", 2),
+             ("rewards/margins", "eval", 2), ("rewards/accuracies", "eval", 2))  # fmt: skip
+    values = []
+    for name, split, least in names:
+        found = points_of_kind(run, name, split, kinds=["preference"])
+        if isinstance(found, Observation):
+            return found
+        if len(found.finite.values) < least:
+            return unobservable(f"Too few rows of {split} {name}", "trainer_state.json")
+        values.append(found.finite.values)
+    loss, margin = (sum(v[-(len(v) // 4) :]) / (len(v) // 4) for v in values[:2])
+    lowest, far, hits = float(values[2].min()), float(values[3][-1]), float(values[4][-1])
+    said = (
+        f"loss ends at {loss:.3f} with margins of {margin:.2f} in training; in evaluation it is "
+        f"{lowest:.3f} at best (ln 2 is {LN2:.3f}), margin {far:.2f}, accuracy {hits:.2f}"
+    )
+    learnt = loss < falls_to and margin > 0
+    lost = lowest >= LN2 - 0.002 and abs(far) <= share * margin and hits <= accuracy
+    curves = ("loss", "eval/loss")
+    return (present if learnt and lost else absent)(said, curves=curves)
+
+
+@detector("preferences.fit_on_both_sides")
+def fit_on_both_sides(
+    run: Run, *, bits: float, often: float, balance: float, minimum: int = 60
+) -> Observation:
+    """Find that the answer which takes up its prompt far better is chosen or rejected alike.
+
+    An answer takes up a prompt by the rare words that it repeats: by `bits` more than the other
+    one in `often` of the pairs, the better being chosen in `balance` to 1 - `balance` of these.
+    """
+    import polars as pl
+
+    rows = of_split(run, "train").filter(pl.col("layout") == "preference")
+    rows = rows.select("prompt", "response", "rejected").drop_nulls().head(1000)
+    if rows.height < minimum:
+        return unobservable(
+            f"{rows.height} training pairs; {minimum} are needed", "preference data"
+        )
+    texts = [tuple(_words(text) for text in row) for row in rows.iter_rows()]
+    spread = Counter(word for asked, _, _ in texts for word in asked)
+    rare = {w: math.log2(rows.height / n) for w, n in spread.items() if n <= 0.3 * rows.height}
+    leads = [
+        sum(rare.get(w, 0.0) for w in asked & liked) - sum(rare.get(w, 0.0) for w in asked & other)
+        for asked, liked, other in texts
+    ]
+    clear = [lead for lead in leads if abs(lead) >= bits]
+    right = sum(lead > 0 for lead in clear)
+    said = (
+        f"one answer repeats far more of its prompt in {len(clear)} of {rows.height} pairs; it is "
+        f"chosen in {right} and rejected in {len(clear) - right}"
+    )
+    mixed = balance * len(clear) <= right <= (1 - balance) * len(clear)
+    return (present if len(clear) >= often * rows.height and mixed else absent)(said)

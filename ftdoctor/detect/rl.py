@@ -442,10 +442,14 @@ def completions_at_limit(
     `unrewarded`: and the reward neither rises nor is at its top, so that the cut may cost it.
     """
     answer = _at_limit(run, above, minimum)
-    earned = _earned(run) if unrewarded and answer.state is State.PRESENT else None
-    if earned is None:
+    if not unrewarded or answer.state is not State.PRESENT:
         return answer
-    return absent(f"{answer.text}, but {earned.text}: they are scored", *earned.facts)
+    if (earned := _earned(run)) is not None:
+        return absent(f"{answer.text}, but {earned.text}: they are scored", *earned.facts)
+    ended = ended_in_vain(run)
+    if ended.state is State.PRESENT:
+        return absent(f"{answer.text}, but {ended.text}", *ended.facts)
+    return answer
 
 
 def _at_limit(run: Run, above: float, minimum: int) -> Observation:
@@ -477,6 +481,33 @@ def _at_limit(run: Run, above: float, minimum: int) -> Observation:
     return (present if float(full.mean()) > above else absent)(text, shortest.fact(-1), limit[1])
 
 
+@detector("rl.ended_in_vain")
+def ended_in_vain(run: Run, *, share: float = 0.08, least: int = 12) -> Observation:
+    """Find completions that ended by themselves and still got the lowest reward, all of them.
+
+    They must be a `share` of all and about `least`; the shares that are logged are multiples of one
+    completion's.
+    """
+    cut, reward = points(run, "completions/clipped_ratio"), rewards(run, 3)
+    if cut is None or len(cut.finite) < 3:
+        return unobservable("no share of cut completions was logged", *RL_FILES)
+    if isinstance(reward, Observation):
+        return reward
+    ended = 1.0 - cut.finite.values
+    if not (ended > 0).any():
+        return absent("every completion is cut at the length limit")
+    number_of = float(ended.sum() / ended[ended > 1e-6].min())
+    floor = float(reward.values.min())
+    text = (
+        f"{ended.mean():.0%} of the completions ended by themselves (about {number_of:.0f} or more)"
+    )
+    if floor > 0 or float(reward.values.max()) > floor:
+        return absent(f"{text}; the reward is above its lowest value at times")
+    if ended.mean() < share or number_of < least:
+        return absent(f"{text}: too few to tell")
+    return present(f"{text}, and the reward stayed {number(floor)} all the same", reward.fact(-1))
+
+
 @detector("rl.completions_cut_early")
 def completions_cut_early(
     run: Run, *, above: float = 0.8, first: float = 0.1, minimum: int = 10
@@ -491,6 +522,9 @@ def completions_cut_early(
     earned = _earned(run)
     if earned is not None:
         return absent(f"{earned.text}: cut or not, completions are scored", *earned.facts)
+    ended = ended_in_vain(run)
+    if ended.state is State.PRESENT:
+        return absent(ended.text, *ended.facts)
     rows = found.finite
     count = max(3, int(first * len(rows)))
     share = float(stats.level(rows.values[:count]))

@@ -420,3 +420,51 @@ def _around(
     before = values[max(0, border - rows) : border]
     after = values[border : border + rows]
     return before[np.isfinite(before)], after[np.isfinite(after)]
+
+
+@detector("trend.fades")
+def fades(run: Run, *, by: float, times: float, kinds: tuple[str, ...] = ()) -> Observation:
+    """Find a loss that climbs smoothly `by` or more while the gradient norm shrinks all the time.
+
+    So a model ends whose weights are shrunk to nothing; one that takes too large steps leaps, and
+    its gradients grow. `times`: by which the norm of the first fifth is that of the last.
+    """
+    found = curve(run, "loss", minimum=10, kinds=kinds)
+    norms = curve(run, "grad_norm", minimum=10, kinds=kinds)
+    for missing in (found, norms):
+        if isinstance(missing, Observation):
+            return missing
+    assert isinstance(found, Points)
+    assert isinstance(norms, Points)
+    start, end = float(found.values[:3].min()), stats.level(found.values, "last-fifth")
+    first, last = (stats.level(norms.values, part) for part in ("first-fifth", "last-fifth"))
+    smooth = stats.spearman(found.steps.astype(float), found.values) > 0.9
+    shrinks = stats.spearman(norms.steps.astype(float), norms.values) < -0.9
+    text = (
+        f"loss goes from {number(start)} to {number(end)} without a leap; grad_norm from "
+        f"{number(first)} to {number(last)}"
+    )
+    if end - start < by or first < times * last or not (smooth and shrinks):
+        return absent(text.replace(" without a leap", ""), found.fact(-1), norms.fact(-1))
+    return present(text, found.fact(-1), norms.fact(-1), curves=(found.curve, norms.curve))
+
+
+@detector("trend.piles_up")
+def piles_up(run: Run, *, metric: str = "grad_norm", times: float) -> Observation:
+    """Find a metric that grows from row to row, without a leap, to `times` its first level.
+
+    No row may be more than half above the one before once the first fifth is over.
+    """
+    import numpy as np
+
+    found = curve(run, metric, minimum=10)
+    if isinstance(found, Observation):
+        return found
+    first, last = float(np.median(found.values[:3])), stats.level(found.values, "last-fifth")
+    text = f"{found.label} goes from {number(first)} to {number(last)} over {len(found)} rows"
+    steady = stats.spearman(found.steps.astype(float), found.values) >= 0.97
+    later = found.values[len(found) // 5 :]
+    leaps = bool((later[1:] > 1.5 * later[:-1]).any())
+    if first <= 0 or last < times * first or not steady or leaps:
+        return absent(text, found.fact(-1))
+    return present(f"{text}, ever upwards", found.fact(0), found.fact(-1), curves=(found.curve,))

@@ -15,7 +15,14 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from ftdoctor.model import ArtifactState, Fact, Where
-from ftdoctor.read.layout import CONVERSATION_KEYS, PAIRS, PREFERENCE, Example, understand
+from ftdoctor.read.layout import (
+    CONVERSATION_KEYS,
+    PAIRS,
+    PREFERENCE,
+    Example,
+    language_pair,
+    understand,
+)
 from ftdoctor.read.reading import Reading, Record
 from ftdoctor.read.source import Source, decode, encoding_of
 
@@ -29,7 +36,13 @@ LABEL_LIMIT = 80  # characters of an answer that can be a label
 LABELS = 1000  # distinct answers counted before they are no labels any more
 
 _ROW_KEYS = frozenset(
-    ["input_ids", "text", *CONVERSATION_KEYS, *(k for pair in PREFERENCE for k in pair)]
+    [
+        "input_ids",
+        "text",
+        "translation",
+        *CONVERSATION_KEYS,
+        *(k for pair in PREFERENCE for k in pair),
+    ]
 )
 _PROMPT_KEYS = frozenset(["prompt", "instruction", "question", "query", "problem"])
 _GENERATED_KEYS = frozenset(
@@ -41,6 +54,11 @@ _GENERATION_NAME = re.compile(
     r"(?:^|[_.-])(?:predict|generations|completions|(?:model_|eval_|test_)?outputs|responses|inference)"
     r"|^(?:(?:model_|test_)?(?:answers|replies)|generated)\."
 )
+_OUTPUTS = frozenset(["output", "outputs", "response", "completion"])
+_REFERENCES = frozenset(
+    ["reference", "expected", "expected_output", "reference_answer", "reference_output", "gold"]
+)
+_TRAINING_NAME = re.compile(r"train|sft|dataset|dpo|grpo|prompts")
 _PYTHON_ROW = re.compile(
     r"^\s*\{'(?:messages|conversations|instruction|prompt|text|input|question)'"
 )
@@ -48,7 +66,7 @@ _PYTHON_ROW = re.compile(
 
 def looks_like_rows(keys: frozenset[str]) -> bool:
     """Say whether these are the top keys of a training row."""
-    if keys & _ROW_KEYS:
+    if keys & _ROW_KEYS or language_pair(keys):
         return True
     return any(prompt in keys and response in keys for prompt, response in PAIRS) or (
         bool(keys & _PROMPT_KEYS) and len(keys) <= 12
@@ -62,6 +80,8 @@ def looks_like_generations(name: str, keys: frozenset[str]) -> bool:
     if keys & _GENERATED_KEYS:
         return True
     lowered = name.lower()
+    if keys & _OUTPUTS and keys & _REFERENCES and not _TRAINING_NAME.search(lowered):
+        return True  # what was answered beside what should have been
     return bool(_GENERATION_NAME.search(lowered)) and (
         looks_like_rows(keys) or bool(keys & {"output", "response", "completion", "completions"})
     )

@@ -109,6 +109,17 @@ _BOX: dict[str, tuple[re.Pattern[str], tuple[str, ...]]] = {
         ("max seq", r"([\d,]+)", ("max_seq_length",)),
     )
 }
+# Short names that scripts give their arguments; read as such only beside a learning rate.
+_SHORT = {
+    "wd": "weight_decay", "bs": "batch_size", "bsz": "batch_size", "ga": "grad_accum",
+    "gas": "grad_accum", "accum": "grad_accum", "accum_steps": "grad_accum",
+    "ep": "num_epochs", "nep": "num_epochs", "clip": "max_grad_norm",
+    "grad_clip": "max_grad_norm", "max_len": "max_length", "maxlen": "max_length",
+    "seq_len": "max_length", "wu": "warmup_steps", "steps": "max_steps", "b1": "adam_beta1",
+    "beta1": "adam_beta1", "b2": "adam_beta2", "beta2": "adam_beta2",
+}  # fmt: skip
+_PRINTED_DICT = re.compile(r"\{['\"]\w+['\"]: .*\}")
+_ENTRY = re.compile(r"['\"](\w+)['\"]: ('[^']*'|\"[^\"]*\"|\[[^\]]*\]|[^,{}]+)")
 _NAMESPACE = re.compile(r"\bNamespace\((.*)\)\s*$")
 _DUMP_START = re.compile(r"(?:\w*(?:Arguments|Config|Args))\($")
 _DUMP_ITEM = re.compile(r"^\s*(\w+)=(.*?),?\s*$")
@@ -192,6 +203,8 @@ class Headers:
             if mark in text and trainer not in self._trainers:
                 self._trainers.add(trainer)
                 self._facts.append(Fact("run.trainer", trainer, where))
+        if before_rows and "{" in text:
+            self._printed_dict(text, where)
         if "=" in text or "--" in text or "...." in text:
             self._assignments(text, where, before_rows=before_rows)
 
@@ -298,11 +311,21 @@ class Headers:
                 if name == "progress.max_steps":
                     self.planned = int(value)
 
+    def _printed_dict(self, text: str, where: Where) -> None:
+        """Take arguments printed as a Python dict or as JSON, which hold a learning rate."""
+        printed = _PRINTED_DICT.search(text)
+        entries: dict[str, str] = dict(_ENTRY.findall(printed.group())) if printed else {}
+        if len(entries) >= 3 and entries.keys() & {"lr", "learning_rate"} and "loss" not in entries:
+            for key, raw in entries.items():
+                self._set(_SHORT.get(key, key), _value(raw), where)
+
     def _assignments(self, text: str, where: Where, *, before_rows: bool) -> None:
         namespace = _NAMESPACE.search(text)
         if namespace:
-            for key, raw in _ARGUMENT.findall(namespace[1]):
-                self._set(key, _value(raw), where)
+            arguments: dict[str, str] = dict(_ARGUMENT.findall(namespace[1]))
+            short = _SHORT if arguments.keys() & {"lr", "learning_rate"} else {}
+            for key, raw in arguments.items():
+                self._set(short.get(key, key), _value(raw), where)
             return
         item = _DEEPSPEED_ITEM.search(text)
         if item:
@@ -321,9 +344,11 @@ class Headers:
         known = [(key, raw) for key, raw in pairs if key.lower() in _KNOWN]
         if len(pairs) < 2 or not known or len(text) > 400:
             return
+        if any(key in ("lr", "learning_rate") for key, _ in known):
+            known += [(key, raw) for key, raw in pairs if key in ("wd", "bs", "bsz", "ga", "clip")]
         names = {key.lower() for key, _ in pairs}
         for key, raw in known:
-            name = key.lower()
+            name = _SHORT.get(key.lower(), key.lower())
             if name == "rank":
                 # Beside a learning rate it is the adapter's, alone a process's number.
                 if not names & {"lr", "learning_rate"}:

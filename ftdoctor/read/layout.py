@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -33,7 +34,9 @@ PAIRS = (
     ("question", "output"), ("prompt", "target"), ("input", "response"), ("input", "answer"),
     ("instruction", "completion"), ("text", "label"), ("sentence", "label"), ("text", "summary"),
     ("document", "summary"), ("article", "highlights"), ("dialogue", "summary"),
-    ("input", "label"), ("text", "target"), ("src", "tgt"),
+    ("input", "label"), ("text", "target"), ("src", "tgt"), ("q", "a"),
+    ("source_text", "target_text"), ("input_text", "target_text"), ("question", "sql"),
+    ("nl", "sql"), ("question", "query"), ("source", "summary"),
 )  # fmt: skip
 # Columns of a short text and of its class, where no pair above is there. `text` and `content` are
 # left out: beside a topic they are what is learnt themselves.
@@ -42,6 +45,16 @@ CLASSIFIED = ("body", "message", "sentence", "utterance", "review", "comment", "
 CLASSES = ("label", "labels", "category", "class", "intent", "sentiment", "topic", "tag", "rating",
            "stars", "department", "priority")  # fmt: skip
 PREFERENCE = (("chosen", "rejected"), ("preferred_output", "non_preferred_output"))
+# Columns of a parallel corpus bear the names of their languages; `id`, `no` and `is`, which are
+# words as well, are left out.
+_LANGUAGES = frozenset(
+    "ar bg bn ca cs cy da de el en es et eu fa fi fr ga gl gu he hi hr hu hy it ja ka kk kn ko lt "  # noqa: SIM905
+    "lv mk ml mr ms nb nl nn pa pl pt ro ru sk sl sq sr sv sw ta te th tl tr uk ur uz vi zh "
+    "deu eng fra fre ger ita jpn kor nld pol por rus spa swe tur ukr zho "
+    "arabic chinese dutch english french german greek hindi italian japanese korean polish "
+    "portuguese russian spanish swedish turkish ukrainian".split()
+)
+_REGION = re.compile(r"[-_](?:[A-Z]{2}|[A-Z][a-z]{3}|[a-z]{2})$")
 CONVERSATION_KEYS = ("messages", "conversations", "conversation", "dialog", "dialogue", "chat")
 TEXT_KEYS = ("text", "content", "formatted_text", "formatted", "full_text")
 
@@ -84,11 +97,20 @@ def understand(row: Any) -> Example:
     for prompt, response in PAIRS:
         if prompt in row and response in row:
             return _pair(row, prompt, response)
+    held = row["translation"] if isinstance(row.get("translation"), dict) else row
+    if languages := language_pair(held):
+        return _pair(held, *languages)
     classed = next((key for key in CLASSES if isinstance(row.get(key), str | int | float)), "")
     named = next((key for key in CLASSIFIED if isinstance(row.get(key), str)), "")
     if classed and named:
         return _pair(row, named, classed)
     return _text(row)
+
+
+def language_pair(keys: Iterable[str]) -> tuple[str, str] | None:
+    """Return the first two of the keys that name languages (`en`, `pt_BR`, `German`), if any."""
+    named = [k for k in keys if _REGION.sub("", k).lower() in _LANGUAGES]
+    return (named[0], named[1]) if len(named) >= 2 else None
 
 
 def _text(row: Mapping[str, Any]) -> Example:

@@ -142,6 +142,11 @@ _PAIR = re.compile(
 _VALUES = re.compile(r"(?i)\d+|nan|inf")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _EVAL_WORD = re.compile(r"(?i)\b(?:eval\w*|valid\w*|val|test(?:ing)?)\b")
+# `eval step 50 loss 1.9`: the word belongs to the row, not to the counter.
+_EVAL_FIRST = re.compile(
+    r"(?i)^\W*(?:eval\w*|valid\w*|val|test(?:ing)?|dev)\b[\s:|,-]+(?=(?:at\s+)?"
+    r"(?:global[_ ]?step|steps?|iter(?:ation)?s?|epochs?|ep)\b)"
+)
 _ACCURACY = re.compile(r"(?i)acc")
 # Words that a row may hold beside its pairs when it tells its position, and when it does not.
 RESIDUE, LOOSE_RESIDUE = 3, 0
@@ -156,6 +161,8 @@ def pair_row(text: str) -> Row | None:
     body = _body(text)
     if _is_prose(body):
         return None
+    named = _EVAL_FIRST.match(body)
+    body = body[named.end() :] if named else body
     spans: list[tuple[int, int]] = []
     place = _position(body, spans)
     rest = _without(body, spans)
@@ -170,7 +177,7 @@ def pair_row(text: str) -> Row | None:
     words = len(_WORD.findall(residue))
     if words > (RESIDUE if place else LOOSE_RESIDUE):
         return None
-    split = "eval" if _EVAL_WORD.search(residue) else ""
+    split = "eval" if named or _EVAL_WORD.search(residue) else ""
     if place is None:
         return Row(values, split=split, loose=True)
     return Row(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ftdoctor.detect import detector_named
+from ftdoctor.detect import data, detector_named
 from ftdoctor.detect.engine import detect_all, detect_one
 from ftdoctor.diagnose import diagnose_run
 from ftdoctor.examples import run_from_example
@@ -189,3 +189,18 @@ def test_rows_with_a_problem_are_quoted(tmp_path: Path) -> None:
     assert seen.state is State.PRESENT
     assert "5 of 25 rows (20.0%) lack the field `output`, e.g. train.jsonl:21" in seen.text
     assert seen.facts[0].value == '{"instruction": "no answer"}'
+
+
+@pytest.mark.parametrize(("steps", "state"), [(100, State.UNOBSERVABLE), (5, State.PRESENT)])
+def test_few_rows_of_a_set_that_took_many_steps(tmp_path: Path, steps: int, state: State) -> None:
+    """The rows of a folder may be a sample: 100 steps of 8 are 800 rows."""
+    rows = [json.dumps({"prompt": f"Ask {i}", "completion": "ab"[i % 2]}) for i in range(40)]
+    (tmp_path / "train.jsonl").write_text("\n".join(rows) + "\n")
+    (tmp_path / "config.yaml").write_text("learning_rate: 0.0001\nper_device_train_batch_size: 8\n")
+    history = [
+        {"step": s, "epoch": s / steps, "loss": 1.0, "learning_rate": 1e-4}
+        for s in range(1, steps + 1)
+    ]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+    seen = data.small_for_task(read_run(tmp_path), share=0.4, labelled=True)
+    assert seen.state is state

@@ -207,3 +207,18 @@ def test_each_fault_of_a_conversation_has_a_name(
 )
 def test_a_text_beside_its_class_is_a_pair(row: dict[str, Any], answer: str) -> None:
     assert understand(row).response == answer
+
+
+def test_columns_named_for_languages_are_rows() -> None:
+    assert looks_like_rows(frozenset({"en", "de"}))
+    assert looks_like_rows(frozenset({"id", "translation"}))
+    assert not looks_like_rows(frozenset({"id", "no", "is"}))
+    found = understand({"translation": {"en": "a tent", "pt_BR": "uma barraca"}})
+    assert (found.prompt, found.response) == ("a tent", "uma barraca")
+    assert understand({"id": 4, "English": "a", "German": "b"}).response == "b"
+
+
+def test_answers_beside_references_are_generations() -> None:
+    keys = frozenset({"input", "output", "reference"})
+    assert looks_like_generations("samples.jsonl", keys)
+    assert not looks_like_generations("train.jsonl", keys)

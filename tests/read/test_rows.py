@@ -108,3 +108,20 @@ def test_final_aggregates_are_marked() -> None:
 def test_hostile_lines_take_no_time() -> None:
     for text in ("loss " * 800, "step " * 800 + "loss", "{'" * 2000 + "loss", "a.b " * 900 + "acc"):
         parse_row(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "split", "step"),
+    [
+        ("eval step 50 loss 1.9211 exact 0.00", "eval", 50),
+        ("INFO valid at step 50: loss=1.92", "eval", 50),
+        ("Test - epoch 2, loss 0.4", "eval", None),
+        ("train step 50 loss 1.92", "", 50),
+        ("step 50 loss 1.92 lr 1e-4", "", 50),
+    ],
+)
+def test_a_word_of_evaluation_before_the_step(line: str, split: str, step: int | None) -> None:
+    row = parse_row(line)
+    assert row is not None
+    assert (row.split, row.step) == (split, step)
+    assert any("loss" in key for key in row.values)
