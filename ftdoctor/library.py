@@ -257,7 +257,8 @@ def _call(document: _Document, data: Mapping[str, Any], path: tuple[str | int, .
         return Call("all")
     op = ops[0]
     if op == "detect":
-        return Call("detect", str(data["detect"]), dict(data.get("with") or {}))
+        part = "all" in path or "not" in path
+        return Call("detect", str(data["detect"]), dict(data.get("with") or {}), part=part)
     if op == "symptom":
         return Call("symptom", str(data["symptom"]))
     inner = data[op] if op != "not" else [data[op]]

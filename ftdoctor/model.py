@@ -234,12 +234,16 @@ STAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A condition on a run: one detector with its parameters, or all/any/not over conditions."""
+    """A condition on a run: one detector with its parameters, or all/any/not over conditions.
+
+    One that is only `part` of an `all` or a `not` decides nothing by itself.
+    """
 
     op: str
     detector: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     parts: tuple[Call, ...] = ()
+    part: bool = False
 
 
 @dataclass(frozen=True, slots=True)

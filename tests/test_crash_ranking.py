@@ -81,3 +81,32 @@ def test_error_of_an_earlier_start_is_no_cause_of_the_last() -> None:
     found = causes_of(start + refused + start + stopped)
     assert found[0][0] == "preemption", found[:3]
     assert dict(found).get("trainer-config-invalid", 0.0) <= HEALTHY_LIMIT
+
+
+STACK = 'Traceback (most recent call last):\n  File "/app/train.py", line 9, in main\n    go(x)\n'
+BAR = "\r  5%|▌         | 5/100 [00:10<03:10,  2.00s/it]"
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        f"{STACK}ValueError: odd number of frobs\n",
+        f"{STACK}RuntimeError: the frob is None\n",
+        f"{PROGRESS}{BAR}{STACK}ValueError: odd number of frobs{BAR}\n",
+        "".join(f"[rank1]: {line}\n" for line in f"{STACK}OddFrob: 3".splitlines()),
+        f"{PROGRESS}{STACK}gone: with the wind\n",
+        STACK,
+    ],
+)
+def test_no_exception_that_ends_a_log_is_passed_over(log: str) -> None:
+    assert causes_of(log)[0][0] == "uncaught-exception"
+
+
+def test_value_that_is_none_is_a_fault_of_the_rows_only_if_rows_lack_text() -> None:
+    log = f"{STACK}AttributeError: 'NoneType' object has no attribute 'keys'\n"
+    assert causes_of(log)[0][0] == "script-error"
+    row = '{"prompt": "How far is Lyon?", "completion": %s}\n'
+    rows = row % "null" + "".join(row % f'"Some {n} km"' for n in range(400, 420))
+    run = run_from_example({"files": {"train.log": log, "train.jsonl": rows}})
+    ranked = rank(detect_all(run, library(), strict=True), library()).ranked
+    assert ranked[0].cause.id == "null-or-nonstring-text"

@@ -39,7 +39,7 @@ def stops_short(run: Run, *, below: float) -> Observation:
     if share >= below:
         return absent(f"The run took {said}", done)
     log = log_of(run)
-    ended = [t for p in sorted(log.fatal) for t in log.find([p]) if not log.survived(t)]
+    ended = [t for p in sorted(log.fatal) for t in log.known[p] if not log.survived(t)]
     ended += [t.exception for t in log.tracebacks if not log.survived(t.exception)]
     if ended:
         return absent(f"An error ended the run after {said}", ended[0].fact)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from ftdoctor.detect import detector_named, unobservable
+from ftdoctor.detect.log import learn
 from ftdoctor.detect.observed import told
 from ftdoctor.library import calls_of
 from ftdoctor.limits import NEVER, Deadline, TimeUpError
@@ -28,6 +29,7 @@ def detect_all(
     with contextlib.suppress(TimeUpError, MemoryError), deadline.interrupting():
         prepare(run, library.symptoms.values())
     engine = _Engine(run, library.symptoms, strict, deadline)
+    engine.learn()
     in_force = (s for s in library.symptoms.values() if s.status is not Status.DEPRECATED)
     return tuple(engine.finding(symptom) for symptom in in_force)
 
@@ -35,7 +37,9 @@ def detect_all(
 def detect_one(run: Run, library: Library, name: str, *, strict: bool = False) -> Finding:
     """Return the finding of a single symptom; KeyError if the library has none of that id."""
     prepare(run, library.symptoms.values())
-    return _Engine(run, library.symptoms, strict, NEVER).finding(library.symptoms[name])
+    engine = _Engine(run, library.symptoms, strict, NEVER)
+    engine.learn()
+    return engine.finding(library.symptoms[name])
 
 
 def prepare(run: Run, symptoms: Iterable[Symptom]) -> None:
@@ -66,6 +70,27 @@ class _Engine:
         self.strict = strict
         self.made: dict[str, Observation] = {}
         self.named: dict[str, Observation] = {}
+
+    def learn(self) -> None:
+        """Take messages that say something only together with other signs as known if these are.
+
+        `NoneType` names a fault of the rows if a row lacks its text, and of anything else if not.
+        """
+        for symptom in self.symptoms.values():
+            calls = [c for c in calls_of(symptom.call) if c.part and "patterns" in c.parameters]
+            if not calls or self.waits(symptom.call):
+                continue
+            if self.ask(symptom.call).state is State.PRESENT:
+                with contextlib.suppress(TimeUpError, MemoryError), self.deadline.interrupting():
+                    learn(self.run, calls)
+
+    def waits(self, call: Call, within: tuple[str, ...] = ()) -> bool:
+        """Say whether a condition asks what the others know, and so cannot be asked before."""
+        if call.op == "symptom":
+            name = call.detector
+            return name in within or self.waits(self.symptoms[name].call, (*within, name))
+        asks = call.detector == "log.unexplained_exception" or "yields" in call.parameters
+        return asks or any(self.waits(part, within) for part in call.parts)
 
     def finding(self, symptom: Symptom) -> Finding:
         seen = self.symptom(symptom.id)

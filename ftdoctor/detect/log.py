@@ -33,10 +33,12 @@ LOG = "stdout log"
 PROGRESS = ("started", "checkpoint-saved", "evaluation", "finished")
 
 # Last line of a traceback: `torch.cuda.OutOfMemoryError: ...`, `KeyError: 'text'`, `SystemExit`.
-# A quoted mail, a container or a logger puts a word in front.
+# A quoted mail, a container or a logger puts words in front; one that tells of an error may name
+# it in a sentence.
 EXCEPTION = re.compile(
-    r"^\s{0,8}(?:(?:> ?)+|\[[\w .:-]{1,30}\] |[\w.-]+ +\| "
-    r"|\d{4}-\d\d-\d\d[T ][\d:.,]+Z? (?:(?:- )?\[?[A-Z]+\]? (?:- )?)?)?"
+    r"^\s{0,8}(?:(?:> ?)+|(?:\[[\w .:,/+-]{1,40}\] ?)+(?:- )?|[\w.-]+ +\| "
+    r"|\d{4}-\d\d-\d\d[T ][\d:.,]+Z? (?:std(?:out|err) [FP] )?(?:(?:- )?\[?[A-Z]+\]? )?(?:- )?"
+    r"|.{0,60}?\b(?:ERROR|CRITICAL|FATAL)\b[^'\"`]{0,80}?[\s:])?"
     r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Failure|NotFound|Mismatch)\b(?::|$)"
 )
 
@@ -77,6 +79,10 @@ CONSEQUENCES = (
     r"RayTaskError",
     r"ActorDiedError",
     r"multiprocess(?:ing)?\.\w*\.?RemoteError",
+    r"ProcessRaisedException|ProcessExitedException",
+    r"failed \(exitcode: 1\)|exits with return code = 1\b|exitcode\s+: 1 \(pid",
+    r"srun: error: \S+: tasks? [0-9,\-\[\]]+: Exited with exit code",
+    r"mpirun .{0,60}non-zero status",
 )
 
 
@@ -126,9 +132,9 @@ class Log:
     """The console text of one run, and which lines each pattern was found in so far.
 
     `earlier` are logs of starts before the one that trained; the lines of an excerpt with
-    omissions are not `ordered`; `known` are the patterns by which
-    signatures know a message, `fatal` those of them that end a run, `specific` those whose
-    signature yields to no other.
+    omissions are not `ordered`; `known` are the lines by which
+    signatures know a message, by pattern; `fatal` the patterns of them that end a run, `specific`
+    those whose signature yields to no other.
     """
 
     texts: list[Text]
@@ -137,7 +143,7 @@ class Log:
     earlier: frozenset[str] = frozenset()
     ordered: bool = True
     hits: dict[str, list[int]] = field(default_factory=dict)
-    known: set[str] = field(default_factory=set)
+    known: dict[str, list[Text]] = field(default_factory=dict)
     fatal: set[str] = field(default_factory=set)
     specific: set[str] = field(default_factory=set)
 
@@ -175,18 +181,32 @@ def log_of(run: Run) -> Log:
 
 
 def prepare(run: Run, calls: Iterable[Call]) -> None:
-    """Search the patterns of all calls in one pass over the text (called before detection)."""
+    """Search the patterns of all calls in one pass over the text (called before detection).
+
+    Messages of calls that decide by themselves are known ones from then on.
+    """
     wanted: dict[str, None] = {}
-    log = log_of(run)
+    calls = list(calls)
     for call in calls:
         for key in ("patterns", "unless", "ends_with"):
             wanted.update(dict.fromkeys(_patterns(call.parameters, key)))
-        log.known.update(_patterns(call.parameters, "patterns"))
+    log_of(run).find(list(wanted))
+    learn(run, (call for call in calls if not call.part))
+
+
+def learn(run: Run, calls: Iterable[Call]) -> None:
+    """Take the messages that the calls look for as known, but for those that they excuse."""
+    log = log_of(run)
+    for call in calls:
+        excused = {id(t) for t in log.find(_patterns(call.parameters, "unless"))}
+        patterns = _patterns(call.parameters, "patterns")
+        for pattern in patterns:
+            found = (t for t in log.find([pattern]) if id(t) not in excused)
+            log.known.setdefault(pattern, []).extend(found)
         if call.parameters.get("fatal"):
-            log.fatal.update(_patterns(call.parameters, "patterns"))
+            log.fatal.update(patterns)
         if not call.parameters.get("yields"):
-            log.specific.update(_patterns(call.parameters, "patterns"))
-    log.find(list(wanted))
+            log.specific.update(patterns)
 
 
 def _patterns(parameters: Mapping[str, Any], key: str) -> list[str]:
@@ -385,7 +405,7 @@ def matches(
         excused = {id(t) for t in log.find(unless)}
         found = [t for t in found if id(t) not in excused]
     if yields and found:
-        closer = {id(t) for t in log.find(sorted(log.specific - set(patterns)))}
+        closer = {id(t) for p in log.specific - set(patterns) for t in log.known[p]}
         found = [t for t in found if id(t) not in closer]
     if before_end:
         ends = {f.where.path: f.where.line for f in run.facts.get("progress.finished", ())}
@@ -473,15 +493,18 @@ def _passing(body: Iterable[str], patterns: Sequence[str]) -> str:
 
 
 @detector("log.unexplained_exception")
-def unexplained_exception(run: Run, *, ends_with: list[str] | None = None) -> Observation:
+def unexplained_exception(
+    run: Run, *, ends_with: list[str] | None = None, through: list[str] | None = None
+) -> Observation:
     """Find an exception that ended the run and that no pattern of the library knows.
 
-    With `ends_with`, one of those that match such a pattern.
+    With `ends_with`, one of those that match such a pattern; with `through`, one of those that
+    passed through such a frame.
     """
     if not has_text(run):
         return unobservable("No console output was found", LOG)
     log = log_of(run)
-    known = {(t.path, t.line) for p in log.known for t in log.find([p])}
+    known = {(t.path, t.line) for lines in log.known.values() for t in lines}
     wrappers = {id(t) for t in log.find(CONSEQUENCES)}
     unknown = []
     for trace in log.tracebacks:
@@ -490,17 +513,21 @@ def unexplained_exception(run: Run, *, ends_with: list[str] | None = None) -> Ob
             continue
         if (text.path, text.line) in known:
             return absent("The exception at the end of the log is a known one", text.fact)
-        unknown.append(text)
+        unknown.append(trace)
     if not unknown:
         return absent("No exception ended the run")
-    if any(not log.survived(t) for p in log.fatal for t in log.find([p])):
-        return absent("A known message accounts for the end of the run", unknown[0].fact)
+    fatal = (t for p in log.fatal for t in log.known[p] if id(t) not in wrappers)
+    if any(not log.survived(t) for t in fatal):
+        return absent("A known message accounts for the end of the run", unknown[0].exception.fact)
     if ends_with:
         meant = {id(t) for t in log.find(ends_with)}
-        unknown = [text for text in unknown if id(text) in meant]
+        unknown = [trace for trace in unknown if id(trace.exception) in meant]
+    if through:
+        unknown = [trace for trace in unknown if _passing(trace.body, through)]
     if not unknown:
         return absent("The exception that ended the run is of another kind")
-    return present(_quoted(unknown[:1], 1), *(t.fact for t in unknown[:3]))
+    said = [trace.exception for trace in unknown[:3]]
+    return present(_quoted(said[:1], 1), *(t.fact for t in said))
 
 
 _UNITS = {"": 1, "B": 1, "BYTES": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}

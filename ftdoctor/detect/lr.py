@@ -80,6 +80,11 @@ def peak_rate(run: Run) -> tuple[float, Fact] | None:
     return setting_number(run, "learning_rate")
 
 
+# The rate that a model takes falls with about the cube root of its size: table 2.1 of
+# https://arxiv.org/abs/2005.14165 (6e-4 for 125 M parameters, 2e-4 for 1.3 B).
+LARGE = 1e9  # parameters from which on the usual rates are taken as they are
+
+
 @detector("lr.beyond")
 def beyond(
     run: Run, *, side: Literal["high", "low"], times: float = 1.0, kinds: tuple[str, ...] = ()
@@ -139,7 +144,12 @@ def full_with_lora_rate(run: Run, *, above: float = 1e-4) -> Observation:
     rate, fact = known
     trained = "all weights" if method == "full" else "LoRA"
     text = f"peak learning rate {number(rate)}, trained: {trained}"
-    return present(text, fact) if method == "full" and rate >= above else absent(text, fact)
+    size = run.fact("log.total_parameters") or run.fact("log.trainable_parameters")
+    facts = (fact,) if size is None else (fact, size)
+    if size is not None and isinstance(size.value, int | float) and 0 < size.value < LARGE:
+        above *= (LARGE / size.value) ** (1 / 3)
+        text += f" of {size.value / 1e6:,.3g} M parameters, which take {number(above)}"
+    return present(text, *facts) if method == "full" and rate >= above else absent(text, *facts)
 
 
 @detector("lr.warmup_covers_run")

@@ -15,6 +15,7 @@ from ftdoctor.model import ArtifactState, Fact, Where
 from ftdoctor.read import excerpt, headers, logtext
 from ftdoctor.read.logtext import Bar, Fragment
 from ftdoctor.read.marks import INTEREST_MARK, ROW_MARK, STATEMENT_MARK, event_kind, marker
+from ftdoctor.read.printed import Printed
 from ftdoctor.read.reading import Event, Line, MetricRow, Reading
 from ftdoctor.read.rows import WATCHED, Row, parse_row, postfix_values, special_row
 from ftdoctor.read.source import Source
@@ -116,6 +117,7 @@ class _Log:
         self._mark = marker()
         self._tracebacks = Tracebacks()
         self._tables = TextTables()
+        self._printed = Printed(path)
         self._header = headers.Headers(path)
         self._bars = _Bars()
         self._rows: list[_Printed] = []
@@ -141,6 +143,7 @@ class _Log:
 
     def feed(self, fragment: Fragment) -> None:
         self._last_was_line = False
+        self._printed.feed(fragment.text, fragment.line)
         text, bars = logtext.take_bars(fragment.text)
         for bar in bars:
             self._bar(bar, fragment.line)
@@ -297,7 +300,7 @@ class _Log:
             _place_sampled(self._rows)
         metrics = tuple(_place_rows(self._rows, self._header, self._final_epoch()))
         events = _place_events(self._events, metrics)
-        facts = [*self._header.found(), *self._progress(events)]
+        facts = [*self._header.found(), *self._progress(events), *self._printed.facts()]
         for line, row in self._finals:
             where = Where(self._path, line=line)
             facts += [Fact(f"summary.{name}", value, where) for name, value in row.values.items()]

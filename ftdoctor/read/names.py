@@ -262,6 +262,7 @@ FACTS: dict[str, str] = {
     "log.aside": "text: a log that was not used for the curves, and why",
     "log.interleaved": "true if several processes wrote the same steps into one log",
     "log.rows_counted": "a log tells no steps: those of its rows are their numbers",
+    "data.printed_example": "training example that a log shows: input, labels, tokens, learnt, last",
     "run.excerpt": "true if all there is is a few lines that someone chose (`read/excerpt.py`)",
     "run.pasted": "true if all there is was pasted into a ticket: what it lacks may be elsewhere",
     "run.trainer": "hf | trl | axolotl | llama-factory | unsloth | torchtune | tinker | mlx | deepspeed | megatron | nemo | verl | openrlhf | lightning | ray | openai",

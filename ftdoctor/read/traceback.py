@@ -14,6 +14,10 @@ _EXCEPTION = re.compile(
 )
 # A class of somebody's own, `LeaseRevoked: ticket 7`: taken for one right below a stack only.
 _OWN = re.compile(r"^(?P<type>(?:[A-Za-z_]\w*\.)*[A-Z]+[a-z0-9]+[A-Z]\w*)(?::\s(?P<message>.*))?$")
+# Any name with a message, `mypkg.errors.gone: no lease`: taken if nothing better follows a stack.
+_NAMED = re.compile(r"^(?P<type>(?:[A-Za-z_]\w*\.)+\w+|[A-Z]\w+)(?::\s(?P<message>.*))?$")
+_IN_GROUP = re.compile(r"^\s*\|(?:\s*\|)*\s")  # what stands before the lines of an ExceptionGroup
+UNNAMED = ("Traceback", "the log ends before the exception is named")
 _PLAIN_FRAME = re.compile(
     r'^\s*(?:[|+]\s*)*File "(?P<file>[^"]+)", line (?P<line>\d+)(?:, in (?P<name>.+))?'
 )
@@ -122,6 +126,7 @@ class _Open:
     type: str = ""
     line: int = 0
     noise: int = 0
+    maybe: Raised | None = None
     chained: bool = False
     rank: int | None = None
 
@@ -162,6 +167,9 @@ class Tracebacks:
 
     def finish(self) -> list[Trace]:
         """Return what is still open at the end of the log."""
+        for state in self._open.values():
+            if state.frames and not (state.chain or state.message or state.maybe):
+                state.maybe = Raised(*UNNAMED, tuple(state.frames), state.line)
         return [trace for stream in list(self._open) for trace in self._close(stream)]
 
     @property
@@ -173,6 +181,7 @@ class Tracebacks:
         header = _NOTEBOOK_HEADER.match(text)
         state.awaits = header["type"] if header else ""
         state.frames, state.message, state.noise, state.chained = [], None, 0, False
+        state.maybe = None
         return state
 
     def _take(self, state: _Open, text: str, line: int) -> bool:
@@ -181,10 +190,14 @@ class Tracebacks:
         if frame:
             if len(state.frames) < FRAME_LIMIT:
                 state.frames.append(frame)
+                state.line = line
             return True
-        found = _EXCEPTION.match(text)
+        found = _EXCEPTION.match(_IN_GROUP.sub("", text))
         if found is None and state.frames and not state.noise:
             found = _OWN.match(text)
+        if found is None and state.frames and (named := _NAMED.match(text)):
+            said, frames = (named["message"] or "").strip(), tuple(state.frames)
+            state.maybe = state.maybe or Raised(named["type"], said, frames, line)
         if found and (not state.awaits or found["type"].endswith(state.awaits)):
             state.type, state.line = found["type"], line
             state.message = [(found["message"] or "").strip()]
@@ -211,6 +224,8 @@ class Tracebacks:
             return True
         if state.chained:
             return False
+        if _IN_GROUP.match(text) or text.lstrip().startswith("+-"):
+            return False
         if text[0] in " \t" and len(state.message) < MESSAGE_LIMIT:
             state.message.append(text.strip())
             return True
@@ -228,6 +243,8 @@ class Tracebacks:
     def _close(self, stream: str) -> list[Trace]:
         state = self._open.pop(stream)
         self._seal(state)
+        if state.maybe and state.frames:
+            state.chain.append(state.maybe)
         return [Trace(tuple(state.chain), state.rank)] if state.chain else []
 
 

@@ -260,7 +260,19 @@ def test_quotes_of_web_pages_and_word_processors_are_plain(line: str) -> None:
 
 @pytest.mark.parametrize(
     "before",
-    ["> ", "> > ", "worker-0  | ", "[stderr] ", "2025-03-02T10:11:12.345Z ", "    "],
+    [
+        "> ",
+        "> > ",
+        "worker-0  | ",
+        "[stderr] ",
+        "2025-03-02T10:11:12.345Z ",
+        "2025-03-02T10:11:12.345Z stderr F ",
+        "2025-03-02 10:11:12,345 - ",
+        "[2025-03-02 10:11:12,345] [ERROR] [cli.main:90] [PID:12] ",
+        "ERROR:root:",
+        "[ERROR] training failed with ",
+        "    ",
+    ],
 )
 def test_exception_behind_what_a_mail_a_container_or_a_logger_puts_before_it(before: str) -> None:
     run = run_of(f"{before}ValueError: something unheard of\n")
@@ -289,3 +301,27 @@ def test_folder_that_the_hub_was_asked_for() -> None:
     assert log.folder_sought_on_hub(run_of(folder)).state is State.PRESENT
     name = "ValueError: Can't find 'adapter_config.json' at 'someone/some-adapter'\n"
     assert log.folder_sought_on_hub(run_of(name)).state is State.ABSENT
+
+
+def test_exit_code_that_a_launcher_tells_does_not_account_for_an_exception() -> None:
+    failed = "failed (exitcode: {}) local_rank: 0 (pid: 1) of binary: python"
+    call = Call("detect", "log.matches", {"patterns": [r"failed \(exitcode"], "fatal": True})
+    for code, state in ((1, State.PRESENT), (-9, State.ABSENT)):
+        run = run_of(f"{TRACE.replace('CUDA out of memory', 'odd')}{failed.format(code)}\n")
+        log.prepare(run, [call])
+        assert log.unexplained_exception(run).state is state
+
+
+def test_message_that_its_signature_excuses_is_not_known_by_it() -> None:
+    call = {"patterns": ["NoneType"], "unless": ["no attribute 'frob'"]}
+    for name, state in (("frob", State.PRESENT), ("strip", State.ABSENT)):
+        run = run_of(f"AttributeError: 'NoneType' object has no attribute '{name}'\n")
+        log.prepare(run, [Call("detect", "log.matches", call)])
+        assert log.unexplained_exception(run).state is state
+
+
+def test_unknown_exception_that_passed_through_a_frame() -> None:
+    run = run_of(TRACE)
+    log.prepare(run, [])
+    assert log.unexplained_exception(run, through=[r"modules/module\.py"]).state is State.PRESENT
+    assert log.unexplained_exception(run, through=["argparse"]).state is State.ABSENT

@@ -87,8 +87,30 @@ def test_launchers_exception_is_marked() -> None:
     assert trace.from_launcher
 
 
-def test_cut_traceback_gives_nothing() -> None:
-    assert traces('Traceback (most recent call last):\n  File "a.py", line 1, in f\n') == []
+def test_traceback_that_the_log_ends_in_is_one_without_a_name() -> None:
+    (trace,) = traces('Traceback (most recent call last):\n  File "a.py", line 1, in f\n')
+    assert trace.last.title == "Traceback: the log ends before the exception is named"
+    assert traces("Traceback (most recent call last):\n") == []
+
+
+def test_last_of_a_chain_need_not_be_named() -> None:
+    stack = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    take()\n'
+    again = "During handling of the above exception, another exception occurred:"
+    (trace,) = traces(f"{stack}KeyError: 1\n\n{again}\n\n{stack}")
+    assert trace.last.title == "KeyError: 1"
+
+
+def test_exceptions_of_a_group() -> None:
+    found = traces(
+        "  + Exception Group Traceback (most recent call last):\n"
+        '  |   File "a.py", line 10, in <module>\n  |     main()\n'
+        "  | ExceptionGroup: unhandled errors (1 sub-exception)\n"
+        "  +-+---------------- 1 ----------------\n"
+        "    | Traceback (most recent call last):\n"
+        '    |   File "a.py", line 3, in x\n    |     frob()\n'
+        "    | ValueError: frob is odd\n    +------------------------------------\n"
+    )
+    assert "ValueError: frob is odd" in [trace.last.title for trace in found]
 
 
 def test_words_about_tracebacks_are_none() -> None:
@@ -101,3 +123,12 @@ def test_an_exception_of_any_name_is_taken_right_below_its_stack() -> None:
     assert trace.last.title == "LeaseRevoked: ticket 7 was taken back"
     (trace,) = traces(f"{stack}Loading: 3\nDataLoader: 4 workers\nKeyError: 1\n")
     assert trace.last.title == "KeyError: 1"
+
+
+def test_any_name_below_a_stack_is_taken_if_no_better_one_follows() -> None:
+    stack = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\n    take()\n'
+    for name in ("Revoked: ticket 7", "leases.errors.gone: ticket 7"):
+        (trace,) = traces(f"{stack}{name}\n")
+        assert trace.last.title == name
+    (trace,) = traces(f"{stack}Loading: 3\nValueError: odd\n")
+    assert trace.last.title == "ValueError: odd"
