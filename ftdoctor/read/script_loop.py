@@ -13,7 +13,7 @@ from typing import Any
 
 from ftdoctor.read.code import Binding, Code, dotted, keyword
 from ftdoctor.read.script_mode import mode_faults
-from ftdoctor.read.script_schedule import schedule_faults
+from ftdoctor.read.script_schedule import loops_around, schedule_faults
 
 Found = tuple[str, Any, int]  # fact name without `script.<role>.`, value, line
 _OPTIMIZERS = re.compile(
@@ -106,7 +106,7 @@ def walked_rows_of(code: Code) -> Iterator[Found]:
     if _ROW_SHUFFLING.search(ast.unparse(code.tree)):
         return
     for call in _backward_calls(code):
-        for loop in _loops_around(code, call):
+        for loop in loops_around(code, call):
             if isinstance(loop, ast.For) and _walks_list(code, loop):
                 yield "reads_in_order", "for loop", loop.lineno
                 return
