@@ -20,6 +20,7 @@ TOKENIZER = "tokenizer files (tokenizer.json, tokenizer_config.json)"
 GENERATION = "generation_config.json"
 # Trainers whose own renderers close every answer with the stop token of the template they use.
 CLOSE_ANSWERS = ("axolotl", "llama-factory", "torchtune", "tinker", "openai")
+_SCRIPT = "the formatting code of the training script"
 CHATS = ("messages", "sharegpt", "multimodal")
 
 
@@ -207,6 +208,10 @@ def eos_missing(run: Run, *, above: float, sure: bool = True) -> Observation:
     who = appender(run, templated=templated)
     if hits.height and who:
         return absent(f"{who} appends the end token")
+    columns = hits.filter(pl.col("rendered_by") == "joined").height == hits.height > 0
+    if columns and who is None and not sure and run.fact("script.train.loop") is not None:
+        # Columns of questions and answers hold no stop token; the loop's text is put together.
+        return unobservable("How the loop puts question and answer together is not known", _SCRIPT)
     if hits.height / rows.height > above and who is None and sure:
         said = f"{hits.height:,} of {rows.height:,} rows hold no stop token; the trainer may add it"
         return unobservable(said, "training script, or the versions of trl and unsloth")
