@@ -246,6 +246,22 @@ def gguf_differs(run: Run, *, of: Literal["chat_template", "eos_token"]) -> Obse
     return absent(f"The templates differ in little: {kinds}", theirs, ours)
 
 
+@detector("export.gguf_eos_alone")
+def gguf_eos_alone(run: Run) -> Observation:
+    """Find a GGUF whose EOS id is none that tokenizer and generation_config.json agree on."""
+    eos, stated = run.fact("gguf.eos_token_id"), run.fact("generation.eos_token_id")
+    own = run.fact("tokenizer.eos_id")
+    if _gguf_model(run) is None or eos is None or stated is None or own is None:
+        return unobservable("Not GGUF, tokenizer and generation_config.json are all here", GGUF)
+    ids = stated.value if isinstance(stated.value, list) else [stated.value]
+    if own.value not in ids:
+        return unobservable("Tokenizer and generation_config.json differ themselves", GGUF)
+    text = f"The GGUF's EOS id is {eos.value}; the tokenizer's is {own.value}"
+    if eos.value == own.value or eos.value in ids:
+        return absent(f"{text}, and generation stops at {ids}", eos, stated)
+    return present(f"{text}, as in generation_config.json", eos, own, stated)
+
+
 # general.file_type of 2 bits and less; Q2_K has 2.6 bits per weight and more
 LOW_BITS = re.compile(r"^(?:IQ1|IQ2|Q2_K|TQ)")
 

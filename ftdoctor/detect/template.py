@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.rows import MIN_ROWS, facts_of, lines_of, no_rows, of_split, share_of
 from ftdoctor.detect.tokens import CHATS, CLOSE_ANSWERS, TOKENIZER, family_of, may_be_causal
+from ftdoctor.detect.wording import shown
 from ftdoctor.families import family, is_base_model, templates_of_other_families
 from ftdoctor.model import Fact, Observation, Run
 from ftdoctor.render.text import plural
@@ -194,6 +196,11 @@ def header_at_end(run: Run, *, above: float) -> Observation:
         if not of_split(run, "train").height:
             return no_rows("train")
         return unobservable("The rows cannot be rendered as training did", TEMPLATE)
+    if run.fact("script.train.opens_answer") is not None:
+        # What the script asks the template for is told by `template.opens_after_answer`.
+        rows = rows.filter(pl.col("rendered_by") != "template")
+        if not rows.height:
+            return unobservable("The script renders the rows with an option of its own", TEMPLATE)
     opens = run.fact("template.always_opens_turn")
     if opens is not None and opens.value:
         # The first release of Llama 3's template does so in training and serving alike.
@@ -210,6 +217,32 @@ def header_at_end(run: Run, *, above: float) -> Observation:
     )  # fmt: skip
 
 
+@detector("template.opens_after_answer", of_text=True)
+def opens_after_answer(run: Run) -> Observation:
+    """Find a script that renders whole conversations for training with an open answer behind.
+
+    Rows whose last turn is a question are rendered so on purpose.
+    """
+    import polars as pl
+
+    calls = run.facts.get("script.train.applies_chat_template", ())
+    found = run.facts.get("script.train.opens_answer", ())
+    if not calls and not found:
+        return unobservable("No script was found that applies a chat template", "training script")
+    if not found:
+        return absent(f"No conversation gets an open answer ({calls[0].where})", calls[0])
+    trainer = run.fact("script.train.trainer")
+    if trainer is not None and _PROMPT_TRAINERS.match(str(trainer.value)):
+        return absent(f"{trainer.value} trains on answers that it adds itself", trainer)
+    rows = of_split(run, "train").filter(pl.col("roles").fill_null("") != "")
+    asked = rows.filter(pl.col("roles").str.ends_with("u"))
+    if rows.height >= MIN_ROWS and asked.height * 2 > rows.height:
+        return absent("The conversations end with a question", found[0])
+    said = f"{shown(found[0].value)} is rendered for training with `add_generation_prompt=True`"
+    return present(f"{said} ({found[0].where}): another answer opens behind the last", found[0])
+
+
+_PROMPT_TRAINERS = re.compile(r"(?:GRPO|RLOO|PPO|OnlineDPO|DPO|KTO|ORPO|CPO|Reward|GKD|XPO|Nash)")
 _RENAMING = (
     "SFTTrainer",
     "DPOTrainer",

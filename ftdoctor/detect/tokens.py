@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect.log import log_of
 from ftdoctor.detect.points import kind_of
 from ftdoctor.detect.rows import MIN_ROWS, facts_of, lines_of, no_rows, of_split, share_of
 from ftdoctor.detect.wording import shown
@@ -19,6 +20,7 @@ TOKENIZER = "tokenizer files (tokenizer.json, tokenizer_config.json)"
 GENERATION = "generation_config.json"
 # Trainers whose own renderers close every answer with the stop token of the template they use.
 CLOSE_ANSWERS = ("axolotl", "llama-factory", "torchtune", "tinker", "openai")
+_SCRIPT = "the formatting code of the training script"
 CHATS = ("messages", "sharegpt", "multimodal")
 
 
@@ -206,6 +208,10 @@ def eos_missing(run: Run, *, above: float, sure: bool = True) -> Observation:
     who = appender(run, templated=templated)
     if hits.height and who:
         return absent(f"{who} appends the end token")
+    columns = hits.filter(pl.col("rendered_by") == "joined").height == hits.height > 0
+    if columns and who is None and not sure and run.fact("script.train.loop") is not None:
+        # Columns of questions and answers hold no stop token; the loop's text is put together.
+        return unobservable("How the loop puts question and answer together is not known", _SCRIPT)
     if hits.height / rows.height > above and who is None and sure:
         said = f"{hits.height:,} of {rows.height:,} rows hold no stop token; the trainer may add it"
         return unobservable(said, "training script, or the versions of trl and unsloth")
@@ -481,6 +487,100 @@ def double_bos(run: Run, *, above: float) -> Observation:
     return share_of(
         rows, hits, "begin with BOS twice", above=above, fact="data.first_text", column="rendered"
     )
+
+
+# Texts that begin a document in the families whose tokenizers put them there themselves.
+_BOS_TEXTS = ("<s>", "<|begin_of_text|>", "<bos>", "<｜begin▁of▁sentence｜>", "<BOS_TOKEN>")
+
+
+@detector("tokens.bos_written_and_added")
+def bos_written_and_added(run: Run, *, above: float) -> Observation:
+    """Find rows that begin with a written BOS, and a script whose tokenizer call adds another.
+
+    For runs without tokenizer files; with these, `tokens.double_bos` knows what is added.
+    """
+    import polars as pl
+
+    calls = run.facts.get("script.train.adds_special_tokens", ())
+    if not calls:
+        return unobservable("No call of the tokenizer was found in a script", "training script")
+    if run.fact("tokenizer.bos_token") is not None:
+        return unobservable("The tokenizer files tell what is added to the rows", TOKENIZER)
+    trainer = run.fact("run.trainer")
+    if trainer is not None and trainer.value == "unsloth":
+        return absent("Unsloth removes the second BOS", trainer)
+    rows = of_split(run, "train").filter(pl.col("rendered_by").is_in(["text", "script", "joined"]))
+    if rows.height < MIN_ROWS:
+        return no_rows("train")
+    written = pl.any_horizontal(*(pl.col("rendered").str.starts_with(t) for t in _BOS_TEXTS))
+    hits = rows.filter(written)
+    without = next((f for f in calls if f.value is False), None)
+    if hits.height and without is not None:
+        return absent(f"The text is encoded without special tokens ({without.where})", without)
+    found = share_of(
+        rows, hits, "begin with a written BOS", above=above, fact="data.first_text",
+        column="rendered",
+    )  # fmt: skip
+    if not found.facts:
+        return found
+    said = f"{hits.height:,} of {rows.height:,} sampled rows begin with a written BOS"
+    return present(
+        f"{said}, and the tokenizer adds its own ({calls[0].where}), e.g. {lines_of(hits)}",
+        *found.facts,
+        calls[0],
+    )
+
+
+_PRINTED_IDS = re.compile(r"[\[(]\s*(\d+),\s*(\d+),\s*(\d+),")
+_NAMES_IDS = re.compile(r"(?i)\bids?\b|_ids?\b|tokens?\b|\bencod|\binputs?\b")
+_NO_INPUT_IDS = re.compile(r"(?i)label|mask|type_ids|position|target|shape|size|count|length")
+_DOUBLED_TEXT = re.compile(
+    "|".join(rf"(?<!{t})(?<!{t}\s)({t})(?:\(-?\d+, ?\d+\))?\s?{t}(?!\s?{t})"
+             for t in map(re.escape, _BOS_TEXTS))
+)  # fmt: skip
+# Other ids than these are no BOS in any family, or also pad there.
+_OWN_BOS = frozenset({1, 2, 5, 100000, 128000, 200000})
+
+
+@detector("tokens.doubled_in_log")
+def doubled_in_log(run: Run, *, patterns: list[str]) -> Observation:
+    """Find printed token ids, or a printed text, that begin with BOS twice.
+
+    Lists of labels and masks are left out, and longer runs of one id, which are padding.
+    """
+    candidates = log_of(run).find(patterns)
+    lists = []
+    for text in candidates:
+        if found := _DOUBLED_TEXT.search(text.text):
+            said = f"the text printed at {text.fact.where} begins with"
+            return present(f"{said} {shown(next(g for g in found.groups() if g))} twice", text.fact)
+        lists += [(text, ids) for ids in _printed_ids(text.text)]
+    if not lists:
+        return unobservable("No token ids were printed", "stdout log with the ids of a row")
+    for text, (first, second, third) in lists:
+        if first == second != third and _is_bos(run, first) and not _is_bos(run, third):
+            said = f"the ids printed at {text.fact.where} begin {first}, {second}, {third}"
+            return present(f"{said}: the BOS twice", text.fact)
+    return absent("No printed list of token ids begins with BOS twice", lists[0][0].fact)
+
+
+def _printed_ids(line: str) -> list[tuple[int, int, int]]:
+    """Return the first three ids of the lists that a line prints under a name for ids."""
+    found = []
+    for match in _PRINTED_IDS.finditer(line[:2000]):
+        before = line[max(0, match.start() - 40) : match.start()]
+        name = re.split(r"[\])},]", before)[-1]
+        if _NAMES_IDS.search(name) and not _NO_INPUT_IDS.search(name):
+            found.append((int(match[1]), int(match[2]), int(match[3])))
+    return found
+
+
+def _is_bos(run: Run, number: int) -> bool:
+    known = run.fact("tokenizer.bos_id")
+    if known is not None and isinstance(known.value, int):
+        pad = run.fact("tokenizer.pad_id")
+        return number == known.value and (pad is None or pad.value != number)
+    return number in _OWN_BOS
 
 
 @detector("tokens.bos_missing")

@@ -33,6 +33,7 @@ _PHRASES: Mapping[str, str] = {
     "script.train.file": "the training script",
     "script.train.labels": "what makes the labels",
     "script.train.reads_in_order": "what reads the rows in their order",
+    "script.train.reward_counts": "a reward that counts words without a bound",
     "script.train.trainer": "the script's trainer",
     "shell.command": "the command that starts training",
     "tokenizer.chat_template": "the chat template",

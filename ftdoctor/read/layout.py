@@ -37,6 +37,7 @@ PAIRS = (
     ("input", "label"), ("text", "target"), ("src", "tgt"), ("q", "a"),
     ("source_text", "target_text"), ("input_text", "target_text"), ("question", "sql"),
     ("nl", "sql"), ("question", "query"), ("source", "summary"),
+    ("Q", "A"), ("Question", "Answer"), ("frage", "antwort"), ("pregunta", "respuesta"),
 )  # fmt: skip
 # Columns of a short text and of its class, where no pair above is there. `text` and `content` are
 # left out: beside a topic they are what is learnt themselves.

@@ -433,6 +433,10 @@ FACTS: dict[str, str] = {
     "script.train.target_is_input": "column that is both input and target",
     "script.train.word_labels": "aligned | unaligned: labels of words, laid on pieces of words",
     "script.train.labels_seen": "true if a causal model is trained, whose labels were looked at",
+    "script.train.adds_special_tokens": "whether a call of the tokenizer adds special tokens",
+    "script.train.truncation_side": "left | right: the end of long rows that is cut off",
+    "script.train.reward_counts": "reward function that pays for every repetition of a word",
+    "script.train.opens_answer": "conversation with its answer that a row renders with an open one",
     "script.train.weights_dtype": "type that the script casts the whole model to",
     "script.*": "what the syntax trees show: prompt literals, calls, label construction, paths, devices",
 }

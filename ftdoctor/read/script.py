@@ -155,8 +155,13 @@ def _call_settings(code: Code, name: str, call: ast.Call) -> Iterator[tuple[str,
         limit = keyword(call, "max_norm") or keyword(call, "clip_val")
         if limit is not None or len(call.args) > 1:
             yield from _one(code, "max_grad_norm", limit or call.args[1])
-    elif "token" in last.lower() and _truncates(code, call):
+    elif _TOKENISES.search(name) and _truncates(code, call):
         yield from _keywords(code, call, {"max_length"})
+
+
+_TOKENISES = re.compile(
+    r"(?i)token|(?:^|[._])tok$|(?:^|\.)(?:tok\w*|processing_class)\.\w*encode\w*$"
+)
 
 
 def _truncates(code: Code, call: ast.Call) -> bool:

@@ -10,8 +10,10 @@ from typing import Any
 from ftdoctor.read.code import UNKNOWN, Code, argparse_default, dotted, keyword
 from ftdoctor.read.script_boundary import boundaries_of
 from ftdoctor.read.script_labels import answers_of, appended_ends, labels_of
-from ftdoctor.read.script_loop import label_shifts_of, loop_faults_of, trained_over
+from ftdoctor.read.script_loop import label_shifts_of, loop_faults_of, trained_over, walked_rows_of
+from ftdoctor.read.script_rewards import rewards_of
 from ftdoctor.read.script_targets import targets_of
+from ftdoctor.read.script_tokens import tokens_of
 
 Found = tuple[str, Any, int]  # fact name without `script.`, value, line
 _COLLATORS = re.compile(r"(?:^|\.)(DataCollator\w+|default_data_collator)$")
@@ -55,7 +57,7 @@ def facts_of(code: Code, role: str) -> Iterator[Found]:
     if role == "train":
         parts += [labels_of(code), boundaries_of(code), appended_ends(code), answers_of(code)]
         parts += [_training(code), _frozen(code), loop_faults_of(code), label_shifts_of(code)]
-        parts += [targets_of(code)]
+        parts += [targets_of(code), tokens_of(code), walked_rows_of(code), rewards_of(code)]
     for part in parts:
         for name, value, line in part:
             yield f"{role}.{name}", value, line

@@ -13,7 +13,7 @@ from typing import Any
 
 from ftdoctor.read.code import Binding, Code, dotted, keyword
 from ftdoctor.read.script_mode import mode_faults
-from ftdoctor.read.script_schedule import schedule_faults
+from ftdoctor.read.script_schedule import loops_around, schedule_faults
 
 Found = tuple[str, Any, int]  # fact name without `script.<role>.`, value, line
 _OPTIMIZERS = re.compile(
@@ -88,6 +88,66 @@ def trained_over(code: Code) -> set[str]:
         for name in ast.walk(around.iter)
         if isinstance(name, ast.Name)
     }
+
+
+_ROW_SHUFFLING = re.compile(
+    r"(?i)shuffl|permutation|randperm|randint|rand_?perm|random\.(?:sample|choice)|\.sample\(|Sampler"
+    r"|Generator\("
+)
+_ROW_WORDS = re.compile(r"(?i)open\(|load|read|rows|records|data|lines|examples|samples")
+
+
+def walked_rows_of(code: Code) -> Iterator[Found]:
+    """Yield `reads_in_order` where the loop around `backward` takes a list from first to last.
+
+    `for i in range(0, len(rows), size): batch = rows[i : i + size]`, or `for row in rows`, in a
+    file that shuffles and draws nothing.
+    """
+    if _ROW_SHUFFLING.search(ast.unparse(code.tree)):
+        return
+    for call in _backward_calls(code):
+        for loop in loops_around(code, call):
+            if isinstance(loop, ast.For) and _walks_list(code, loop):
+                yield "reads_in_order", "for loop", loop.lineno
+                return
+
+
+def _walks_list(code: Code, loop: ast.For) -> bool:
+    over: ast.expr = loop.iter
+    while isinstance(over, ast.Call) and over.args and not _walks_range(loop):
+        if dotted(over.func).rsplit(".", 1)[-1] not in ("enumerate", "tqdm", "trange", "batched"):
+            return False
+        over = over.args[0]
+    if isinstance(over, ast.Name):
+        return _is_list_of_rows(code, over)
+    measured = {
+        dotted(n.args[0])
+        for n in ast.walk(over)
+        if isinstance(n, ast.Call) and dotted(n.func) == "len" and n.args
+    }
+    index = loop.target.id if isinstance(loop.target, ast.Name) else ""
+    return any(
+        isinstance(n, ast.Subscript)
+        and dotted(n.value) in measured
+        and isinstance(n.value, ast.Name)
+        and index in {x.id for x in ast.walk(n.slice) if isinstance(x, ast.Name)}
+        for n in ast.walk(loop)
+    )
+
+
+def _walks_range(loop: ast.For) -> bool:
+    return isinstance(loop.iter, ast.Call) and dotted(loop.iter.func) in ("range", "trange")
+
+
+def _is_list_of_rows(code: Code, name: ast.Name) -> bool:
+    """Say whether a name is a list that the file makes of what it reads."""
+    bound = code.bound(name)
+    made = bound[0].value if len(bound) == 1 else None
+    return isinstance(made, ast.ListComp) and bool(
+        re.search(
+            r"(?i)open\(|load|read|rows|records|data|lines|examples|samples", ast.unparse(made)
+        )
+    )
 
 
 # --- calls that make a loop -------------------------------------------------------------------

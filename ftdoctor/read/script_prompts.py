@@ -50,7 +50,7 @@ def prompts_of(code: Code, role: str) -> Iterator[Found]:
         shown = readable(text)
         if not _is_prompt(text, shown):
             continue
-        name = "probe" if role == "train" and _is_probe(code, node) else role
+        name = "probe" if role == "train" and is_probe(code, node) else role
         yield f"{name}.prompt", described(shown), node.lineno
 
 
@@ -71,7 +71,7 @@ def _template_calls(code: Code, role: str) -> Iterator[Found]:
             continue
         flag = keyword(call, "add_generation_prompt")
         opens = isinstance(flag, ast.Constant) and flag.value is True
-        probe = role == "train" and _is_probe(code, call)
+        probe = role == "train" and is_probe(code, call)
         yield f"{'probe' if probe else role}.applies_chat_template", opens, call.lineno
 
 
@@ -145,7 +145,7 @@ def _is_prompt(text: str, shown: str) -> bool:
     return text != shown or len(_WORD.findall(beyond)) >= 2
 
 
-def _is_probe(code: Code, node: ast.expr) -> bool:
+def is_probe(code: Code, node: ast.expr) -> bool:
     """Say whether a training script only generates from this text, to look at the model."""
     for around in code.ancestors(node):
         if isinstance(around, ast.Assign) and any(

@@ -143,7 +143,7 @@ def _starts_at_zero(code: Code, kind: str, call: ast.Call) -> bool:
 
 def _misplaced(code: Code, backward: list[ast.Call]) -> Iterator[tuple[str, int]]:
     """Yield schedules sized in steps and stepped per epoch, or the reverse."""
-    loops = [_loops_around(code, call) for call in backward]
+    loops = [loops_around(code, call) for call in backward]
     batches = [around[0] for around in loops if around]
     for node in ast.walk(code.tree):
         if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
@@ -162,7 +162,7 @@ def _misplaced(code: Code, backward: list[ast.Call]) -> Iterator[tuple[str, int]
                 yield "schedule-stepped-per-batch", steps[0].lineno
 
 
-def _loops_around(code: Code, call: ast.Call) -> list[ast.AST]:
+def loops_around(code: Code, call: ast.Call) -> list[ast.AST]:
     """Return the loops around a call, the innermost first, within its function."""
     found: list[ast.AST] = []
     for around in code.ancestors(call):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
 from ftdoctor.read.code import parse
@@ -225,3 +227,36 @@ def test_a_lightning_step_must_return_its_loss() -> None:
     assert faults(LIGHTNING + "        return loss\n") == set()
     assert faults(LIGHTNING + "        self.manual_backward(loss)\n") == set()
     assert faults(LIGHTNING.replace("pl.LightningModule", "nn.Module")) == set()
+
+
+WALK = """
+    rows = [encode(json.loads(line)) for line in open("mix.jsonl")]
+    for epoch in range(3):
+        {extra}
+        for {loop}:
+            loss = model(**pad({batch})).loss
+            loss.backward()
+            opt.step()
+            opt.zero_grad()
+"""
+
+
+@pytest.mark.parametrize(
+    ("loop", "batch", "extra", "expected"),
+    [
+        ("i in range(0, len(rows), 8)", "rows[i : i + 8]", "pass", ["for loop"]),
+        ("row in rows", "row", "pass", ["for loop"]),
+        ("i, row in enumerate(tqdm(rows))", "row", "pass", ["for loop"]),
+        ("i in range(0, len(rows), 8)", "rows[i : i + 8]", "random.shuffle(rows)", []),
+        ("i in range(100)", "random.sample(rows, 8)", "pass", []),
+        ("batch in loader", "batch", "pass", []),
+    ],
+)
+def test_a_loop_over_a_list_reads_it_in_order(
+    loop: str, batch: str, extra: str, expected: list[str]
+) -> None:
+    code = textwrap.dedent(WALK.format(loop=loop, batch=batch, extra=extra))
+    tree, _ = parse(code)
+    assert tree is not None
+    found = facts_of(tree, "train")
+    assert [value for name, value, _ in found if name == "train.reads_in_order"] == expected
