@@ -7,6 +7,7 @@ not listed keeps its own form (lower case, `train/` removed), so nothing is lost
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 METRICS: dict[str, str] = {
@@ -431,10 +432,21 @@ FACTS: dict[str, str] = {
     "script.train.target_limit": "tokens at which targets encoded by themselves are cut",
     "script.train.target_is_input": "column that is both input and target",
     "script.train.word_labels": "aligned | unaligned: labels of words, laid on pieces of words",
+    "script.train.kept_best": (
+        "[metric, min or max]: by which a script keeps its best checkpoint, or stops"
+    ),
     "script.train.labels_seen": "true if a causal model is trained, whose labels were looked at",
     "script.train.weights_dtype": "type that the script casts the whole model to",
     "script.*": "what the syntax trees show: prompt literals, calls, label construction, paths, devices",
 }
+
+
+# Lightning's LearningRateMonitor: `lr-AdamW`, `lr-SGD/pg1`, `lr-Adam-1`; others: `lr/pg0`. Of
+# several groups the first speaks, for a column can be taken once; no momentum, no weight decay.
+_RATE_OF_OPTIMIZER = re.compile(
+    r"(?i)lr[-/](?!.*(?:momentum|decay)$)(?:(?!pg|group)[a-z]\w*(?:/(?:pg_?1|group_?0))?(?:-1)?"
+    r"|(?:param_)?(?:pg|group)_?0)"
+)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -457,6 +469,8 @@ def metric_name(name: str) -> tuple[str, str]:
             split = found
             lowered = lowered[len(prefix) :]
             break
+    if _RATE_OF_OPTIMIZER.fullmatch(lowered):
+        return "learning_rate", split
     return METRICS.get(lowered, METRICS.get(lowered.lower(), lowered.lower())), split
 
 

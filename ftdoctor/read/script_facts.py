@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ftdoctor.read.code import UNKNOWN, Code, argparse_default, dotted, keyword
+from ftdoctor.read.script_best import kept_best_of
 from ftdoctor.read.script_boundary import boundaries_of
 from ftdoctor.read.script_labels import answers_of, appended_ends, labels_of
 from ftdoctor.read.script_loop import label_shifts_of, loop_faults_of, trained_over
@@ -46,6 +47,7 @@ def facts_of(code: Code, role: str) -> Iterator[Found]:
             boundaries_of(code),
             appended_ends(code),
             loop_faults_of(code),
+            kept_best_of(code),
             _asked(code),
         ):
             for name, value, line in part:
@@ -55,7 +57,7 @@ def facts_of(code: Code, role: str) -> Iterator[Found]:
     if role == "train":
         parts += [labels_of(code), boundaries_of(code), appended_ends(code), answers_of(code)]
         parts += [_training(code), _frozen(code), loop_faults_of(code), label_shifts_of(code)]
-        parts += [targets_of(code)]
+        parts += [targets_of(code), kept_best_of(code)]
     for part in parts:
         for name, value, line in part:
             yield f"{role}.{name}", value, line
