@@ -421,6 +421,7 @@ FACTS: dict[str, str] = {
         "two folders of different steps with the same weights (checkpoint.compared: looked)"
     ),
     "data.train.rows": "rows of the training files",
+    "data.utf8_file": "true for a text file that is UTF-8 with letters beyond ASCII",
     "data.eval.rows": "rows of the evaluation files",
     "data.layout": "messages | sharegpt | alpaca | prompt-completion | preference | kto | text | pretokenised | multimodal",
     "data.*": "counts over whole files: invalid_rows, blank_rows, duplicate_rows, ...",
@@ -435,6 +436,7 @@ FACTS: dict[str, str] = {
     "script.train.kept_best": (
         "[metric, min or max]: by which a script keeps its best checkpoint, or stops"
     ),
+    "script.train.read_as": "[file, encoding]: a text that is read in a one-byte encoding",
     "script.train.labels_seen": "true if a causal model is trained, whose labels were looked at",
     "script.train.weights_dtype": "type that the script casts the whole model to",
     "script.*": "what the syntax trees show: prompt literals, calls, label construction, paths, devices",
