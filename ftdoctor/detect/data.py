@@ -864,6 +864,37 @@ def answer_in_prompt(run: Run, *, above: float) -> Observation:
     )  # fmt: skip
 
 
+_CODE = r"[\[(<#]?\s*{}\s*[-_:#/]?\s*(?:\d+\b|[\])>:|])"
+
+
+@detector("data.label_in_code")
+def label_in_code(run: Run, *, share: float, fewest: int) -> Observation:
+    """Find a code with the label in it at one end of the inputs: `[REFUND-964] …`, `… #spam 3`."""
+    rows = of_split(run, "train")
+    labels = _label_counts(rows["response"].drop_nulls().to_list()) if rows.height else None
+    if not labels or len(labels) < 2 or rows.height < fewest:
+        return unobservable("The answers are no labels", "training data with class labels")
+    first: tuple[str, int] | None = None
+    sides = [0, 0]
+    pairs = rows.select("prompt", "response", "path", "line").iter_rows()
+    for prompt, response, path, line in pairs:
+        text, label = (prompt or "").strip(), (response or "").strip()
+        code = _CODE.format(re.escape(label))
+        found = (
+            re.match(code, text, re.IGNORECASE),
+            re.search(code + r"\W*$", text[-80:], re.IGNORECASE),
+        )
+        for side, hit in enumerate(found):
+            sides[side] += bool(hit and label)
+        if first is None and label and any(found):
+            first = (path, line)
+    hits = max(sides)
+    text = f"A code with the row's label stands at one end of {hits:,} of {rows.height:,} inputs"
+    if first is None or hits < share * rows.height:
+        return absent(text)
+    return present(text, Fact("data.prompt", "label in a code", Where(first[0], line=first[1])))
+
+
 _NAMED_VALUE = re.compile(r"(\w{2,30})\s*[:=]\s*([\w.+-]{1,30})")
 
 
