@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from ftdoctor.detect import absent, detector, nearcopies, present, unobservable
@@ -23,6 +24,7 @@ from ftdoctor.detect.rows import (
     share_of,
     text_list,
 )
+from ftdoctor.detect.script import facts_named
 from ftdoctor.model import Fact, Observation, Run, Where
 from ftdoctor.render.text import plural
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 ROW_SHOWN = 1000  # characters of a row that is quoted
 LABEL_CHARS = 60  # an answer of at most so many characters can be a label
+_READERS = ("train", "data", "other")  # roles of scripts that may read the training rows
 COMPARED = 2000  # rows of a split that near copies are sought in
 
 
@@ -704,6 +707,77 @@ def _is_damaged(text: str | None) -> bool:
 _ENCODINGS = ("cp1252", "latin-1", "mac_roman")
 
 
+@detector("data.read_in_other_encoding")
+def read_in_other_encoding(run: Run) -> Observation:
+    """Find a script that reads a UTF-8 file with letters beyond ASCII in a one-byte encoding.
+
+    A file is meant by its name. Where only running tells the name, a training script is taken to
+    read the data that is there.
+    """
+    opened = [
+        fact
+        for fact in facts_named(run, *(f"script.{role}.read_as" for role in _READERS))
+        if isinstance(fact.value, list | tuple) and len(fact.value) == 2
+    ]
+    files = run.facts.get("data.utf8_file", ())
+    if not opened:
+        if not run.has("script", "notebook"):
+            return unobservable("No script was found that reads the data", "training script")
+        return absent("No script reads text in a one-byte encoding")
+    for fact in opened:
+        named, encoding = (str(part) for part in fact.value)
+        for file in files:
+            same = PurePosixPath(named).name == PurePosixPath(file.where.path).name
+            if same or (not named and fact.name == "script.train.read_as"):
+                return present(
+                    f"{fact.where} reads {file.where.path} as {encoding}, and it is UTF-8",
+                    fact,
+                    file,
+                )
+    return absent(f"What {opened[0].where} reads as {opened[0].value[1]} is not known to be UTF-8")
+
+
+@detector("data.mis_decoded_output")
+def mis_decoded_output(run: Run, *, fewest: int) -> Observation:
+    """Find wrongly decoded letters in console output whose other signs are right.
+
+    A console that was itself written or copied in another encoding damages bars and quotes too, so
+    the file must hold a sign beyond Latin-1 (a progress bar, a tick) to be believed.
+    """
+    if run.lines.is_empty():
+        return unobservable("No console output was found", "console log")
+    believed: set[str] = set()
+    damaged: dict[str, list[tuple[int, str]]] = {}
+    for path, line, text in run.lines.select("path", "line", "text").iter_rows():
+        if any("\u2190" <= sign <= "\u27bf" for sign in text):
+            believed.add(path)
+        if any(_is_damaged_letter(m.group()) for m in _TWO.finditer(text[:2_000])):
+            damaged.setdefault(path, []).append((line, text))
+    found = {path: hits for path, hits in damaged.items() if path in believed}
+    for path, hits in found.items():
+        if len(hits) >= fewest:
+            place = Where(path, line=hits[0][0])
+            return present(
+                f"{plural(len(hits), 'line')} of {path} show letters that were decoded wrongly",
+                Fact("console.text", hits[0][1][:200], place),
+            )
+    if damaged and not found:
+        return unobservable("The log itself may have been decoded wrongly", "console log")
+    return absent("The console output shows no text of a wrong encoding")
+
+
+# Of a letter of two bytes: the first, then the second as Latin-1 or cp1252 show it.
+_TWO = re.compile(
+    "[\u00c3\u00c4\u00c5\u00d0\u00d1]"
+    "[\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc"
+    "\u2013-\u2026\u2030\u2039\u203a\u20ac\u2122]"
+)
+
+
+def _is_damaged_letter(pair: str) -> bool:
+    return any(_restores(pair, encoding) for encoding in ("cp1252", "latin-1"))
+
+
 def _restores(window: str, encoding: str) -> bool:
     try:
         restored = window.encode(encoding).decode("utf-8")
@@ -806,6 +880,37 @@ def answer_in_prompt(run: Run, *, above: float) -> Observation:
         rows, hits, "hold their own label, and no other, in the prompt", above=above,
         fact="data.prompt", column="prompt",
     )  # fmt: skip
+
+
+_CODE = r"[\[(<#]?\s*{}\s*[-_:#/]?\s*(?:\d+\b|[\])>:|])"
+
+
+@detector("data.label_in_code")
+def label_in_code(run: Run, *, share: float, fewest: int) -> Observation:
+    """Find a code with the label in it at one end of the inputs: `[REFUND-964] …`, `… #spam 3`."""
+    rows = of_split(run, "train")
+    labels = _label_counts(rows["response"].drop_nulls().to_list()) if rows.height else None
+    if not labels or len(labels) < 2 or rows.height < fewest:
+        return unobservable("The answers are no labels", "training data with class labels")
+    first: tuple[str, int] | None = None
+    sides = [0, 0]
+    pairs = rows.select("prompt", "response", "path", "line").iter_rows()
+    for prompt, response, path, line in pairs:
+        text, label = (prompt or "").strip(), (response or "").strip()
+        code = _CODE.format(re.escape(label))
+        found = (
+            re.match(code, text, re.IGNORECASE),
+            re.search(code + r"\W*$", text[-80:], re.IGNORECASE),
+        )
+        for side, hit in enumerate(found):
+            sides[side] += bool(hit and label)
+        if first is None and label and any(found):
+            first = (path, line)
+    hits = max(sides)
+    text = f"A code with the row's label stands at one end of {hits:,} of {rows.height:,} inputs"
+    if first is None or hits < share * rows.height:
+        return absent(text)
+    return present(text, Fact("data.prompt", "label in a code", Where(first[0], line=first[1])))
 
 
 _NAMED_VALUE = re.compile(r"(\w{2,30})\s*[:=]\s*([\w.+-]{1,30})")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
@@ -20,6 +22,7 @@ from ftdoctor.detect.points import (
     points,
     setting_number,
 )
+from ftdoctor.detect.script import facts_named
 from ftdoctor.model import Fact, Observation, Run, Span
 from ftdoctor.render.text import plural
 
@@ -29,6 +32,7 @@ HIGHER_IS_BETTER = (
     "map", "ndcg",
 )  # fmt: skip
 EVAL_SPLITS = ("eval", "test")
+_SCRIPT_ROLES = ("train", "data", "other")  # callbacks often have a file of their own
 BASELINE = "scores of the base model (--baseline EVAL.json)"
 INITIAL_MOST = 6.0  # loss above which a pretrained model hardly ever begins (5 of 40 public runs)
 SUM_FROM = 3.5  # train/eval loss above which nothing but a sum remains (judgement)
@@ -376,6 +380,40 @@ def best_is_worst(run: Run) -> Observation:
                 curves=(found.curve,),
             )
     return absent(f"best_metric {number(value)} is no metric's worst value", fact)
+
+
+@detector("evaluation.kept_direction")
+def kept_direction(run: Run) -> Observation:
+    """Find a flag, a callback or a comparison that keeps the largest loss or smallest accuracy."""
+    known = list(_kept_by(run))
+    if not known:
+        return unobservable(
+            "It is not known by which metric, and in which direction, the best is kept",
+            "training configuration",
+            "training script",
+        )
+    for metric, mode, fact in known:
+        words = {word for word in re.split(r"[^a-z0-9]+", metric.lower()) if word}
+        falls = bool(words & {*LOWER_IS_BETTER, "err"})
+        rises = not falls and any(
+            word in (*HIGHER_IS_BETTER, "match") or re.match(r"rouge|(?:sacre)?bleu", word)
+            for word in words
+        )
+        if (falls and mode == "max") or (rises and mode == "min"):
+            kept = "largest" if mode == "max" else "smallest"
+            return present(f"By {fact.where} the best is what has the {kept} {metric}", fact)
+    metric, mode, fact = known[0]
+    return absent(f"The best is what has the {mode}imum of {metric}", fact)
+
+
+def _kept_by(run: Run) -> Iterator[tuple[str, str, Fact]]:
+    """Yield (metric, min or max, fact) of settings and of what a script itself says."""
+    greater, metric = run.setting("greater_is_better"), run.setting("metric_for_best_model")
+    if greater is not None and metric is not None and isinstance(greater.value, bool):
+        yield str(metric.value), "max" if greater.value else "min", greater
+    for fact in facts_named(run, *(f"script.{role}.kept_best" for role in _SCRIPT_ROLES)):
+        if isinstance(fact.value, list | tuple) and len(fact.value) == 2:
+            yield str(fact.value[0]), str(fact.value[1]), fact
 
 
 @detector("evaluation.best_missing")

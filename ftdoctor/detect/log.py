@@ -666,32 +666,40 @@ def folder_sought_on_hub(run: Run) -> Observation:
 
 # --- LoRA matrices that do not fit ------------------------------------------------------------
 
-_LORA_MISMATCH = (
+_SHAPE = r"(?:torch\.Size\()?[\[(][1-9]\d*, [1-9]\d*[\])]"
+_LORA_MISMATCHES = (
     r"size mismatch for [\w.]*lora_(?:A|B|embedding_A|embedding_B)\S*: copying a param with shape "
-    r"torch\.Size\(\[[1-9]\d*, [1-9]\d*\]\) from checkpoint, the shape in current model is "
-    r"torch\.Size\(\[[1-9]\d*, [1-9]\d*\]\)"
+    rf"{_SHAPE}\)? from checkpoint, the shape in current model is {_SHAPE}",
+    rf"[\w.]*lora_[ab]: adapter shape {_SHAPE} does not match model parameter shape {_SHAPE}",
+    rf"Expected shape {_SHAPE} but received shape {_SHAPE} for parameter [\w.]*lora_[ab]\b",
 )
-_LORA_SHAPES = re.compile(r"lora_(?:embedding_)?([AB])\b.*?\[(\d+), (\d+)\].*?\[(\d+), (\d+)\]")
+_LORA_NAME = re.compile(r"lora_(?:embedding_)?([ABab])\b")
+_SIZES = re.compile(r"[\[(](\d+), (\d+)[\])]")
 
 
 @detector("log.lora_mismatch")
 def lora_mismatch(run: Run, *, in_rank: bool) -> Observation:
     """Find adapter matrices that did not fit on loading: in their rank, or in the layers' width.
 
-    PEFT stores lora_A as rank x inputs and lora_B as outputs x rank.
+    PEFT stores lora_A as rank x inputs and lora_B as outputs x rank, MLX lora_a and lora_b the
+    other way round.
     """
     if not has_text(run):
         return unobservable("There is no console output", LOG)
     log = log_of(run)
-    found = [t for t in log.find([_LORA_MISMATCH]) if not log.survived(t)]
+    found = [t for t in log.find(list(_LORA_MISMATCHES)) if not log.survived(t)]
     for text in found:
-        shapes = _LORA_SHAPES.search(text.text)
-        if shapes is None:
+        line = _searched(text.wrapped or text.text)
+        said = next((m.group() for p in _LORA_MISMATCHES if (m := re.search(p, line))), "")
+        named, shapes = _LORA_NAME.search(said), _SIZES.findall(said)
+        if named is None or len(shapes) != 2:
             continue
-        kept, made = (int(shapes[2]), int(shapes[3])), (int(shapes[4]), int(shapes[5]))
-        rank = 0 if shapes[1] == "A" else 1
+        kept, made = ([int(side) for side in shape] for shape in shapes)
+        if said.startswith("Expected"):
+            kept, made = made, kept
+        rank = 0 if named[1] in "Ab" else 1
         if (kept[rank] != made[rank]) is in_rank:
             what = "rank" if in_rank else "width"
-            sizes = f"{list(kept)} in the file, {list(made)} in the model"
+            sizes = f"{kept} in the file, {made} in the model"
             return present(f"{text.path}:{text.line}: the {what} does not fit: {sizes}", text.fact)
     return absent("No adapter matrix failed to fit in this way", *(t.fact for t in found[:1]))

@@ -20,6 +20,8 @@ _SENTENCES: Mapping[str, str] = {
     "cleared-before-step": "gradients are cleared after `backward` and before the optimizer's step",
     "loss-cut-off": "`backward` is called on a loss that was cut from its graph",
     "optimizer-of-other-weights": "the model is replaced after the optimizer was given its weights",
+    "optimizer-of-another-model": "the optimizer is given a model that nothing calls",
+    "loss-of-logits": "`backward` is called on a mean of the logits, which no target enters",
     "training-step-returns-nothing": "`training_step` returns no loss",
     "schedule-stepped-per-epoch": "the schedule counts steps and is stepped once per epoch",
     "schedule-stepped-per-batch": "the schedule counts epochs and is stepped at every batch",

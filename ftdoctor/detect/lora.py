@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.lr import method_of
@@ -43,6 +44,38 @@ def scale(run: Run, *, above: float, below: float) -> Observation:
     if value > above or value < below:
         return present(text, alpha[1], rank[1])
     return absent(text, alpha[1], rank[1])
+
+
+_CLASSIFIER = re.compile(r"For(?:Sequence|Token|Image|Audio)Classification$|ForQuestionAnswering$")
+_HEAD = re.compile(r"(?:^|\.)(?:classifier|score|qa_outputs|classification_head|cls|head|pooler)\b")
+
+
+@detector("lora.head_left_out")
+def head_left_out(run: Run) -> Observation:
+    """Find the adapter of a classifier whose file holds no head: PEFT saves what it is told of.
+
+    With a task type PEFT adds the head to `modules_to_save` by itself; a head that a script sets
+    free by hand is trained, and not saved.
+    """
+    count = run.fact("weights.lora_module_count")
+    if count is None:
+        return unobservable("No adapter file was read", "adapter_model.safetensors")
+    mapping, task = run.fact("adapter.auto_mapping"), run.fact("adapter.task_type")
+    kept = mapping.value if mapping is not None and isinstance(mapping.value, dict) else {}
+    meant = mapping if _CLASSIFIER.search(str(kept.get("base_model_class") or "")) else None
+    if task is not None and task.value in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"):
+        meant = task
+    if meant is None:
+        return absent("The adapter is not known to be a classifier's", count)
+    listed = run.setting("lora.modules_to_save")
+    if listed is not None and listed.value:
+        return absent("The head is listed in `modules_to_save`", listed)
+    others = [str(n) for f in run.facts.get("weights.adapter_other_tensors", ()) for n in f.value]
+    adapted = [str(n) for f in run.facts.get("weights.lora_modules", ()) for n in f.value]
+    if any(_HEAD.search(name) for name in (*others, *adapted)):
+        return absent(f"{count.where.path} holds the head", count)
+    text = f"{count.where.path} holds {count.value} adapted modules and no head, for a classifier"
+    return present(text, count, meant)
 
 
 @detector("lora.attention_only")

@@ -60,10 +60,14 @@ def appender(run: Run, *, templated: bool) -> str | None:
 
     `templated` rows are conversations that a chat template renders: TRL and MLX add nothing to
     these. To text and completions TRL appends EOS since 0.16 (sft_trainer.py) and MLX does;
-    axolotl, LLaMA-Factory, torchtune and the services close every answer themselves.
+    axolotl, LLaMA-Factory, torchtune and the services close every answer themselves, torchtune
+    not the rows of a `text_completion_dataset` with `add_eos: false`.
     """
     trainer = run.fact("run.trainer")
     name = str(trainer.value) if trainer else ""
+    told = run.setting("add_eos") or run.setting("dataset.add_eos")
+    if name == "torchtune" and told is not None and told.value is False:
+        return ""
     if name in CLOSE_ANSWERS:
         return name
     for fact_name in ("script.train.appends_eos", "tokenizer.add_eos_token"):

@@ -31,6 +31,7 @@ MAX_ROWS = 1_000_000  # rows counted of one file
 ROW_LIMIT = 4 << 20  # bytes of one JSONL row that are read; a longer one counts as invalid
 ARRAY_LIMIT = 256 << 20  # bytes of a JSON array; it has to be held as a whole
 SAMPLE_BYTES = 64 << 20  # bytes of all kept rows together
+ENCODING_HEAD = 1 << 20  # bytes by which a file's encoding is judged
 PLACES = 20  # line numbers kept of each kind of fault
 LABEL_LIMIT = 80  # characters of an answer that can be a label
 LABELS = 1000  # distinct answers counted before they are no labels any more
@@ -510,10 +511,28 @@ def read_rows(source: Source, kind: str) -> Reading:
         state,
         reason,
         taken=f"{census.rows:,} rows, layout {layout}",
-        facts=(Fact("data.file", {"kind": kind, **census.summary()}, Where(source.path)),),
+        facts=(
+            Fact("data.file", {"kind": kind, **census.summary()}, Where(source.path)),
+            *_text_encoding(source, kind),
+        ),
         records=sample.records(),
         record_count=census.rows,
     )
+
+
+def _text_encoding(source: Source, kind: str) -> Iterator[Fact]:
+    """Yield that the beginning of a text file is UTF-8 with letters beyond ASCII, if it is."""
+    if kind == "data-parquet":
+        return
+    with source.open() as stream:
+        head = stream.read(ENCODING_HEAD)
+    whole = head[: head.rfind(b"\n") + 1] or head
+    try:
+        text = whole.decode("utf-8")
+    except UnicodeDecodeError:
+        return
+    if any(letter > "\x7f" and letter.isalpha() for letter in text):
+        yield Fact("data.utf8_file", True, Where(source.path))
 
 
 def _one_line(error: Exception) -> str:

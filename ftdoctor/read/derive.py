@@ -188,11 +188,37 @@ def _split_of_files(parts: RunParts) -> dict[str, str]:
             splits[path] = "generations"
         else:
             splits[path] = stated or _split_by_name(path)
+    _undo_loaded_by_script(parts, splits)
     certain = any(split == "train" for split in splits.values())
     for path, split in splits.items():
         if not split:
             splits[path] = "other" if certain else "train"
     return splits
+
+
+def _undo_loaded_by_script(parts: RunParts, splits: dict[str, str]) -> None:
+    """Give files their own name's split if only a script names them: it loads both with one call.
+
+    A configuration that lists a test file among the training files means it.
+    """
+    meant = [f for f in parts.settings.get("dataset", ()) if not _is_script(f.where.path)]
+    listed = {
+        text.replace("\\", "/").rpartition("/")[2]
+        for fact in meant
+        for value in (fact.value if isinstance(fact.value, list) else [fact.value])
+        for text in _paths_in(value)
+    }
+    own = {
+        path: _split_by_name(path)
+        for path, split in splits.items()
+        if split == "train" and path.rpartition("/")[2] not in listed
+    }
+    if any(split == "train" and own.get(path) in (None, "train") for path, split in splits.items()):
+        splits |= {path: split for path, split in own.items() if split in ("eval", "test")}
+
+
+def _is_script(path: str) -> bool:
+    return path.lower().endswith((".py", ".ipynb"))
 
 
 def _named_files(parts: RunParts, setting: str, split: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ not listed keeps its own form (lower case, `train/` removed), so nothing is lost
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 METRICS: dict[str, str] = {
@@ -421,6 +422,7 @@ FACTS: dict[str, str] = {
         "two folders of different steps with the same weights (checkpoint.compared: looked)"
     ),
     "data.train.rows": "rows of the training files",
+    "data.utf8_file": "true for a text file that is UTF-8 with letters beyond ASCII",
     "data.eval.rows": "rows of the evaluation files",
     "data.layout": "messages | sharegpt | alpaca | prompt-completion | preference | kto | text | pretokenised | multimodal",
     "data.*": "counts over whole files: invalid_rows, blank_rows, duplicate_rows, ...",
@@ -432,6 +434,10 @@ FACTS: dict[str, str] = {
     "script.train.target_limit": "tokens at which targets encoded by themselves are cut",
     "script.train.target_is_input": "column that is both input and target",
     "script.train.word_labels": "aligned | unaligned: labels of words, laid on pieces of words",
+    "script.train.kept_best": (
+        "[metric, min or max]: by which a script keeps its best checkpoint, or stops"
+    ),
+    "script.train.read_as": "[file, encoding]: a text that is read in a one-byte encoding",
     "script.train.labels_seen": "true if a causal model is trained, whose labels were looked at",
     "script.train.adds_special_tokens": "whether a call of the tokenizer adds special tokens",
     "script.train.truncation_side": "left | right: the end of long rows that is cut off",
@@ -440,6 +446,14 @@ FACTS: dict[str, str] = {
     "script.train.weights_dtype": "type that the script casts the whole model to",
     "script.*": "what the syntax trees show: prompt literals, calls, label construction, paths, devices",
 }
+
+
+# Lightning's LearningRateMonitor: `lr-AdamW`, `lr-SGD/pg1`, `lr-Adam-1`; others: `lr/pg0`. Of
+# several groups the first speaks, for a column can be taken once; no momentum, no weight decay.
+_RATE_OF_OPTIMIZER = re.compile(
+    r"(?i)lr[-/](?!.*(?:momentum|decay)$)(?:(?!pg|group)[a-z]\w*(?:/(?:pg_?1|group_?0))?(?:-1)?"
+    r"|(?:param_)?(?:pg|group)_?0)"
+)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -462,6 +476,8 @@ def metric_name(name: str) -> tuple[str, str]:
             split = found
             lowered = lowered[len(prefix) :]
             break
+    if _RATE_OF_OPTIMIZER.fullmatch(lowered):
+        return "learning_rate", split
     return METRICS.get(lowered, METRICS.get(lowered.lower(), lowered.lower())), split
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ftdoctor.read.code import UNKNOWN, Code, argparse_default, dotted, keyword
+from ftdoctor.read.script_best import kept_best_of
 from ftdoctor.read.script_boundary import boundaries_of
 from ftdoctor.read.script_labels import answers_of, appended_ends, labels_of
 from ftdoctor.read.script_loop import label_shifts_of, loop_faults_of, trained_over, walked_rows_of
@@ -48,6 +49,8 @@ def facts_of(code: Code, role: str) -> Iterator[Found]:
             boundaries_of(code),
             appended_ends(code),
             loop_faults_of(code),
+            kept_best_of(code),
+            _encodings(code),
             _asked(code),
         ):
             for name, value, line in part:
@@ -58,6 +61,7 @@ def facts_of(code: Code, role: str) -> Iterator[Found]:
         parts += [labels_of(code), boundaries_of(code), appended_ends(code), answers_of(code)]
         parts += [_training(code), _frozen(code), loop_faults_of(code), label_shifts_of(code)]
         parts += [targets_of(code), tokens_of(code), walked_rows_of(code), rewards_of(code)]
+        parts += [kept_best_of(code), _encodings(code)]
     for part in parts:
         for name, value, line in part:
             yield f"{role}.{name}", value, line
@@ -443,6 +447,35 @@ def _data_arguments(
         yield from (("data_path", item) for item in inner)
     elif first is not None and (last in _DATA_READERS or (name == "open" and _reads(call))):
         yield "data_path", first
+
+
+_SINGLE_BYTE = re.compile(
+    r"(?i)(?:latin[-_]?[19]|l1|iso[-_]?8859[-_]?(?:1|15)|(?:cp|windows[-_])125\d|cp(?:437|850)"
+    r"|mac[-_]?roman)"
+)
+
+
+def _encodings(code: Code) -> Iterator[Found]:
+    """Yield [file, encoding] of each text that is read in an encoding of one byte a letter."""
+    for name, call in code.calls():
+        last = name.rsplit(".", 1)[-1]
+        given = code.value(keyword(call, "encoding"))
+        if not isinstance(given, str) or not _SINGLE_BYTE.fullmatch(given):
+            continue
+        if name.endswith("open") and _reads(call):
+            found = call.args[0] if call.args else keyword(call, "file")
+        elif last == "read_text":
+            found = call.func.value if isinstance(call.func, ast.Attribute) else None
+        elif last == "load_dataset":
+            found = keyword(call, "data_files")
+        elif last in _DATA_READERS:
+            found = call.args[0] if call.args else None
+        else:
+            continue
+        if isinstance(found, ast.Call) and found.args:  # Path("rows.jsonl").read_text(…)
+            found = found.args[0]
+        value = code.value(found)
+        yield "read_as", [value if isinstance(value, str) else "", given], call.lineno
 
 
 def _reads(call: ast.Call) -> bool:

@@ -60,6 +60,8 @@ def loop_faults_of(code: Code) -> Iterator[Found]:
         *_cut_losses(code, backward),
         *_cleared_too_early(code, backward),
         *_stale_optimizers(code, backward),
+        *_optimizers_of_another_model(code, backward),
+        *_losses_of_logits(code, backward),
         *schedule_faults(code, backward, {name for name, *_ in _optimizers(code)}),
         *mode_faults(code),
     ):
@@ -385,6 +387,93 @@ def _stale_optimizers(code: Code, backward: list[ast.Call]) -> Iterator[tuple[st
             later = [line for line in trained if line > node.lineno]
             if later and not any(node.lineno < line <= later[0] for line in again):
                 yield "optimizer-of-other-weights", node.lineno
+
+
+# What may be done with a model beside the one that is trained, and leaves it out of the loss.
+_UNCONNECTED = {
+    "parameters", "named_parameters", "to", "cuda", "cpu", "train", "eval", "half", "float",
+    "bfloat16", "zero_grad", "requires_grad_", "gradient_checkpointing_enable", "config",
+    "resize_token_embeddings", "save_pretrained", "generate",
+}  # fmt: skip
+
+
+def _optimizers_of_another_model(code: Code, backward: list[ast.Call]) -> Iterator[tuple[str, int]]:
+    """Yield where an optimizer gets a model that nothing calls, while another one is trained."""
+    made = _made_models(code)
+    called = {
+        node.func.id
+        for call in backward
+        for around in code.ancestors(call)
+        if isinstance(around, ast.For | ast.While)
+        for node in ast.walk(around)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    if not called & made or _sets_grad(code):
+        return
+    for _, statement, call in _optimizers(code):
+        given = {n.id for n in ast.walk(call) if isinstance(n, ast.Name) and n.id in made}
+        if given and all(_is_unconnected(code, name) for name in given):
+            yield "optimizer-of-another-model", statement.lineno
+
+
+def _made_models(code: Code) -> set[str]:
+    """Return the names that are given one model each, once in the file."""
+    made: dict[str, int] = {}
+    other = set()
+    for names in code.bindings.values():
+        for name, bound in names.items():
+            made[name] = made.get(name, 0) + len(bound)
+            value = bound[0].value
+            text = ast.unparse(value.func) if isinstance(value, ast.Call) else ""
+            if not re.search(r"deepcopy$", text) and (
+                not _MAKES_MODEL.search(text) or re.search(r"(?i)tokeniz|config", text)
+            ):
+                other.add(name)
+    return {name for name, count in made.items() if count == 1} - other
+
+
+def _is_unconnected(code: Code, model: str) -> bool:
+    """Say whether a model is only held: never called, handed on, copied or copied from."""
+    for node in ast.walk(code.tree):
+        if not isinstance(node, ast.Name) or node.id != model or isinstance(node.ctx, ast.Store):
+            continue
+        around = code.parents.get(node)
+        if not isinstance(around, ast.Attribute) or around.attr not in _UNCONNECTED:
+            return False
+    return True
+
+
+def _losses_of_logits(code: Code, backward: list[ast.Call]) -> Iterator[tuple[str, int]]:
+    """Yield where the loss of a language model is nothing but the mean of its logits."""
+    if not _CAUSAL.search(ast.unparse(code.tree)):
+        return
+    for call in backward:
+        owner = call.func.value if isinstance(call.func, ast.Attribute) else call.func
+        if call.args and re.search(r"accelerator|fabric|manager", dotted(owner)):
+            owner = call.args[0]
+        if _is_of_logits(code, owner, 6):
+            yield "loss-of-logits", call.lineno
+
+
+def _is_of_logits(code: Code, node: ast.expr, depth: int) -> bool:
+    if depth <= 0:
+        return False
+    if isinstance(node, ast.Name):
+        bound = _last_bound(code, node)
+        return bound is not None and _is_of_logits(code, bound.value, depth - 1)
+    if isinstance(node, ast.Attribute):
+        return node.attr == "logits"
+    if isinstance(node, ast.IfExp):
+        return any(_is_of_logits(code, side, depth - 1) for side in (node.body, node.orelse))
+    if isinstance(node, ast.UnaryOp):
+        return _is_of_logits(code, node.operand, depth - 1)
+    if isinstance(node, ast.BinOp):  # divided by the accumulation steps
+        return isinstance(node.op, ast.Div) and _is_of_logits(code, node.left, depth - 1)
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    if dotted(node.func) in ("torch.mean", "torch.sum"):
+        return bool(node.args) and _is_of_logits(code, node.args[0], depth - 1)
+    return node.func.attr in _KEEPS and _is_of_logits(code, node.func.value, depth - 1)
 
 
 def _training_lines(code: Code, scope: ast.AST, backward: list[ast.Call]) -> list[int]:

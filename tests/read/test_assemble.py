@@ -162,6 +162,13 @@ def test_later_logs_resume_or_supersede_earlier_ones() -> None:
         ("Validation Loss", ("loss", "eval")),
         ("train/grad_norm", ("grad_norm", "train")),
         ("eval/rewards/margins", ("rewards/margins", "eval")),
+        ("lr-AdamW", ("learning_rate", "train")),
+        ("lr-SGD/pg1", ("learning_rate", "train")),
+        ("lr-Adam-1", ("learning_rate", "train")),
+        ("lr/pg0", ("learning_rate", "train")),
+        ("lr-SGD/pg2", ("lr-sgd/pg2", "train")),
+        ("lr-SGD-momentum", ("lr-sgd-momentum", "train")),
+        ("lr-AdamW/pg1-weight_decay", ("lr-adamw/pg1-weight_decay", "train")),
     ],
 )
 def test_metric_names(raw: str, expected: tuple[str, str]) -> None:

@@ -37,6 +37,9 @@ def faults(text: str) -> set[str]:
     return {str(value) for name, value, _ in found if name.endswith(".loop_fault")}
 
 
+TWIN = 'twin = AutoModelForCausalLM.from_pretrained("m")\n'
+
+
 def changed(*pairs: tuple[str, str]) -> str:
     text = HEAD + SOUND
     for old, new in pairs:
@@ -75,6 +78,18 @@ FAULTY = {
         changed(("for epoch", "model = AutoModel.from_pretrained('m').to('cuda')\nfor epoch")),
         HEAD + "def train():\n" + "".join(f"    {x}\n" for x in SOUND.splitlines())
         + "model = load_model('m')\ntrain()\n",
+    ],
+    "optimizer-of-another-model": [
+        changed(("(model.parameters()", "(twin.parameters()"), ("opt =", TWIN + "opt =")),
+        changed(
+            ("(model.parameters()", "([p for p in twin.parameters() if p.requires_grad]"),
+            ("opt =", "twin = copy.deepcopy(model)\ntwin.to(dev)\nopt ="),
+        ),
+    ],
+    "loss-of-logits": [
+        changed(("model(**batch).loss", "model(**batch).logits.float().mean()")),
+        changed(("        loss = model(**batch).loss", "        out = model(**batch)\n        loss = -out.logits.mean() / 4")),
+        changed(("model(**batch).loss", "torch.mean(model(**batch).logits)")),
     ],
     "schedule-stepped-per-epoch": [
         changed(
@@ -149,6 +164,12 @@ SOUND_LOOPS = {
     "plain": HEAD + SOUND,
     "cleared first": HEAD + "for b in loader:\n    opt.zero_grad()\n    model(**b).loss.backward()\n"
     "    opt.step()\n",
+    "distilled": changed(("opt =", TWIN + "opt ="), ("(**batch).loss", "(**batch).loss + gap(twin)")),
+    "copied back": changed(("(model.parameters()", "(twin.parameters()"), ("opt =", TWIN + "opt ="))
+    + "        model.load_state_dict(twin.state_dict())\n",
+    "two parts": changed(("model.parameters()", "chain(model.parameters(), head.parameters())"))
+    + "head = build_model(3)\n",
+    "logits held small": changed(("(**batch).loss", "(**batch).loss + 0.01 * out.logits.mean()")),
     "accumulated": HEAD + "for i, b in enumerate(loader):\n    loss = model(**b).loss / 4\n"
     "    loss.backward()\n    if i % 4 == 3:\n        opt.step()\n        opt.zero_grad()\n"
     "    total += loss.item()\n",
