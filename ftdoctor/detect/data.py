@@ -730,7 +730,7 @@ def read_in_other_encoding(run: Run) -> Observation:
             same = PurePosixPath(named).name == PurePosixPath(file.where.path).name
             if same or (not named and fact.name == "script.train.read_as"):
                 return present(
-                    f"{fact.where} reads {file.where.path} as {encoding}, and it is UTF-8",
+                    f"{file.where.path} is UTF-8, and {fact.where} reads it as {encoding}",
                     fact,
                     file,
                 )
