@@ -42,6 +42,11 @@ class Where:
     offset: int | None = None
     tensor: str | None = None
 
+    @classmethod
+    def in_text(cls, path: str, text: str, offset: int) -> Where:
+        """Return the line of a file's text in which a character stands, counted from 0."""
+        return cls(path, line=text.count("\n", 0, offset) + 1)
+
     def __str__(self) -> str:
         """Return `path:line`, or the nearest equivalent that a person can follow."""
         if self.line is not None:

@@ -101,5 +101,5 @@ def _place(scripts: Mapping[str, str], name: str) -> Where | None:
     quoted = re.compile(rf"(['\"])(?:{re.escape(name)})\1")
     for path, text in scripts.items():
         if found := quoted.search(text):
-            return Where(path, line=text.count("\n", 0, found.start()) + 1)
+            return Where.in_text(path, text, found.start())
     return None

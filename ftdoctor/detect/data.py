@@ -845,9 +845,8 @@ def near_overlap(run: Run, *, above: float, splits: list[str]) -> Observation:
         exact = set(known)
         near = [j for j in nearcopies.near_copies(known, asked) if asked[j] not in exact]
         hits = rows.head(COMPARED)[near]
-        # Of two training rows that resemble each other only the later one is counted.
-        among = 2 * sum(1 for _ in nearcopies.near_copies(known)) / len(known) if near else 0.0
-        if near and len(near) / len(asked) <= min(among, MOST_BY_CHANCE):
+        share = len(near) / len(asked)
+        if near and share <= MOST_BY_CHANCE and share <= _resembling(known):
             text = f"{len(near)} of {len(asked)} {split} rows are near copies of training rows, "
             return unobservable(f"{text}which are so of each other")
         return share_of(
@@ -855,6 +854,14 @@ def near_overlap(run: Run, *, above: float, splits: list[str]) -> Observation:
             above=above, fact="data.record", column="record",
         )  # fmt: skip
     return unobservable("Training and held-out rows are not both here", HOMES["eval"])
+
+
+def _resembling(texts: list[str]) -> float:
+    """Return the share of texts that nearly repeat another, or are nearly repeated.
+
+    Of two that resemble each other only the later one is yielded.
+    """
+    return 2 * sum(1 for _ in nearcopies.near_copies(texts)) / len(texts)
 
 
 def _texts(rows: pl.DataFrame) -> list[str]:

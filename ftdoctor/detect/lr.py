@@ -273,14 +273,20 @@ def loss_follows(run: Run, *, times: float = 1.05, rows: int = 10) -> Observatio
             continue
         low, high = float(np.median(before)), float(np.median(after))
         if low > 0 and high > times * low:
-            return present(
-                f"loss rises from {number(low)} to {number(high)} after the learning rate goes "
-                f"from {rates.values[jump - 1]:.2g} to {rates.values[jump]:.2g} at step {step}",
-                rates.fact(jump),
-                curves=("loss", "learning_rate"),
-                span=onset.at(rates, jump),
-            )
+            text = f"loss rises from {number(low)} to {number(high)} after the learning rate goes "
+            text += f"from {rates.values[jump - 1]:.2g} to {rates.values[jump]:.2g} at step {step}"
+            return _present_at(rates, jump, text)
     return absent(f"{plural(len(jumps), 'jump')} of the learning rate, the loss follows none")
+
+
+def _present_at(rates: Points, place: int, text: str) -> Observation:
+    """Return the finding of a loss that changed where the rate rose."""
+    return present(
+        text,
+        rates.fact(place),
+        curves=("loss", "learning_rate"),
+        span=onset.at(rates, place),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,12 +371,7 @@ def restarts_lift(run: Run, *, times: float = 1.05) -> Observation:
         return absent(text)
     first = max(lifted, key=lambda r: r.after / r.before)
     text += f", at step {rates.step(first.peak)} from {number(first.before)}"
-    return present(
-        f"{text} to {number(first.after)}",
-        rates.fact(first.peak),
-        curves=("loss", "learning_rate"),
-        span=onset.at(rates, first.peak),
-    )
+    return _present_at(rates, first.peak, f"{text} to {number(first.after)}")
 
 
 @detector("lr.ends_above_trough")
@@ -390,12 +391,7 @@ def ends_above_trough(run: Run, *, times: float = 1.1) -> Observation:
     text += f"{rates.step(best.peak)} it was {number(best.before)}"
     if last <= times * best.before:
         return absent(text)
-    return present(
-        text,
-        rates.fact(best.peak),
-        curves=("loss", "learning_rate"),
-        span=onset.at(rates, best.peak),
-    )
+    return _present_at(rates, best.peak, text)
 
 
 @detector("lr.finishes_early")

@@ -31,7 +31,7 @@ def saves_without_merge(run: Run) -> Observation:
             chained = after.startswith(".save_pretrained(")
             named = found["name"] and re.search(rf"\b{found['name']}\.save_pretrained\(", after)
             if chained or named:
-                place = Where(path, line=text.count("\n", 0, found.start("call")) + 1)
+                place = Where.in_text(path, text, found.start("call"))
                 said = f"`{found['call']}()` gives the model without its adapter, and that is saved"
                 return present(f"{place}: {said}", Fact("script.merge", found["call"], place))
     return absent("No script saves a model whose adapter was taken off unmerged")

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from statistics import median
 
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.rows import HOMES, no_rows, of_split
+from ftdoctor.detect.words import rarity, shared_bits
 from ftdoctor.model import Fact, Observation, Run, Where
 
 MOST_ROWS = 500
 MOST_WORDS = 200  # of a text
 FARTHEST = 50  # rows by which answers may have slipped
-COMMON = 0.3  # of the rows above which a word is grammar
 VARIED = 0.2  # different inputs per row
 LABELS = 0.05  # different answers per row below which they are labels
 _WORD = re.compile(r"\w[\w'-]*")
@@ -44,8 +41,9 @@ def answers_moved_by(run: Run, *, rows: int, bits: float, times: float) -> Obser
         return pairs
     if len(pairs) < rows:
         return unobservable(f"{len(pairs)} rows with an answer; {rows} are needed", HOMES["train"])
-    rare = _rarity(pairs)
-    shared = {k: _sharing_at(pairs, k, rare) for k in range(-FARTHEST, FARTHEST + 1)}
+    rare = rarity([pair.asked for pair in pairs])
+    inputs = {(pair.where.path, pair.where.line): pair.asked for pair in pairs}
+    shared = {k: _sharing_at(pairs, inputs, k, rare) for k in range(-FARTHEST, FARTHEST + 1)}
     told = {k: value for k, value in shared.items() if value is not None}
     own = told.pop(0, 0.0)
     if not told or max(own, *told.values()) <= 0:
@@ -92,28 +90,16 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(word for word, _ in zip(found, range(MOST_WORDS), strict=False))
 
 
-def _rarity(pairs: Sequence[Pair]) -> Mapping[str, float]:
-    """Return the bits that a word tells by being shared; words of many rows tell nothing."""
-    spread = Counter(chain.from_iterable(pair.asked for pair in pairs))
-    return {
-        word: math.log2(len(pairs) / count)
-        for word, count in spread.items()
-        if count <= COMMON * len(pairs)
-    }
+Inputs = Mapping[tuple[str, int | None], frozenset[str]]  # (file, line) → words
 
 
-def _sharing_at(pairs: Sequence[Pair], distance: int, rare: Mapping[str, float]) -> float | None:
+def _sharing_at(
+    pairs: Sequence[Pair], inputs: Inputs, distance: int, rare: Mapping[str, float]
+) -> float | None:
     """Return the mean bits that answers share with the input `distance` rows away."""
     scores = [
-        sum(rare.get(word, 0.0) for word in asked & answered)
-        for asked, answered in _at(pairs, distance)
+        shared_bits(asked, pair.answered, rare)
+        for pair in pairs
+        if (asked := inputs.get((pair.where.path, (pair.where.line or 0) + distance))) is not None
     ]
     return sum(scores) / len(scores) if len(scores) >= len(pairs) / 4 else None
-
-
-def _at(pairs: Sequence[Pair], distance: int) -> Iterator[tuple[frozenset[str], frozenset[str]]]:
-    places = {(pair.where.path, pair.where.line): pair.asked for pair in pairs}
-    for pair in pairs:
-        asked = places.get((pair.where.path, (pair.where.line or 0) + distance))
-        if asked is not None:
-            yield asked, pair.answered

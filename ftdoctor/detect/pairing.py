@@ -223,6 +223,7 @@ def _sharing(asked: Sequence[frozenset[str]], answers: Sequence[frozenset[str]])
     total = len(asked) + len(answers)
 
     def score(question: frozenset[str], answer: frozenset[str]) -> float:
-        return sum(math.log(total / spread[word]) for word in question & answer)
+        # Ties are counted: the sum may not depend on the order in which a set gives its words.
+        return math.fsum(math.log(total / spread[word]) for word in question & answer)
 
     return score

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import re
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.points import points_of_kind
 from ftdoctor.detect.rows import no_rows, of_split, share_of, where_of
+from ftdoctor.detect.words import rarity, shared_bits
 from ftdoctor.model import Fact, Observation, Run
 
 if TYPE_CHECKING:
@@ -244,10 +244,9 @@ def fit_on_both_sides(
             f"{rows.height} training pairs; {minimum} are needed", "preference data"
         )
     texts = [tuple(_words(text) for text in row) for row in rows.iter_rows()]
-    spread = Counter(word for asked, _, _ in texts for word in asked)
-    rare = {w: math.log2(rows.height / n) for w, n in spread.items() if n <= 0.3 * rows.height}
+    rare = rarity([asked for asked, _, _ in texts])
     leads = [
-        sum(rare.get(w, 0.0) for w in asked & liked) - sum(rare.get(w, 0.0) for w in asked & other)
+        shared_bits(asked, liked, rare) - shared_bits(asked, other, rare)
         for asked, liked, other in texts
     ]
     clear = [lead for lead in leads if abs(lead) >= bits]

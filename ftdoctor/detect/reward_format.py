@@ -26,7 +26,7 @@ def never_asked(run: Run) -> Observation:
     if not scripts:
         return unobservable("No script with a reward function was found", "training script")
     marks = {
-        mark.group(): Where(path, line=text.count("\n", 0, found.start()) + 1)
+        mark.group(): Where.in_text(path, text, found.start())
         for path, text in scripts.items()
         for found in _PATTERN.finditer(text)
         for mark in _MARK.finditer(found[2])

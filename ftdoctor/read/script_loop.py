@@ -145,11 +145,7 @@ def _is_list_of_rows(code: Code, name: ast.Name) -> bool:
     """Say whether a name is a list that the file makes of what it reads."""
     bound = code.bound(name)
     made = bound[0].value if len(bound) == 1 else None
-    return isinstance(made, ast.ListComp) and bool(
-        re.search(
-            r"(?i)open\(|load|read|rows|records|data|lines|examples|samples", ast.unparse(made)
-        )
-    )
+    return isinstance(made, ast.ListComp) and bool(_ROW_WORDS.search(ast.unparse(made)))
 
 
 # --- calls that make a loop -------------------------------------------------------------------
@@ -265,12 +261,22 @@ def _sets_grad(code: Code) -> bool:
 
 def _cut_losses(code: Code, backward: list[ast.Call]) -> Iterator[tuple[str, int]]:
     for call in backward:
-        owner = call.func.value if isinstance(call.func, ast.Attribute) else call.func
-        named = dotted(owner)
-        if call.args and re.search(r"accelerator|fabric|engine|scaler|manager", named):
-            owner = call.args[0]
-        if _is_cut(code, owner, 6) or _under_no_grad(code, owner):
+        loss = _loss_of(call, _LAUNCHERS_AND_ENGINES)
+        if _is_cut(code, loss, 6) or _under_no_grad(code, loss):
             yield "loss-cut-off", call.lineno
+
+
+_LAUNCHERS = re.compile(r"accelerator|fabric|manager")
+_LAUNCHERS_AND_ENGINES = re.compile(r"accelerator|fabric|engine|scaler|manager")
+
+
+def _loss_of(call: ast.Call, given_to: re.Pattern[str]) -> ast.expr:
+    """Return the loss of a `backward` call: what it is called on, or what such an object is given.
+
+    `loss.backward()`, `accelerator.backward(loss)`
+    """
+    owner = call.func.value if isinstance(call.func, ast.Attribute) else call.func
+    return call.args[0] if call.args and given_to.search(dotted(owner)) else owner
 
 
 def _is_cut(code: Code, node: ast.expr, depth: int) -> bool:
@@ -448,10 +454,7 @@ def _losses_of_logits(code: Code, backward: list[ast.Call]) -> Iterator[tuple[st
     if not _CAUSAL.search(ast.unparse(code.tree)):
         return
     for call in backward:
-        owner = call.func.value if isinstance(call.func, ast.Attribute) else call.func
-        if call.args and re.search(r"accelerator|fabric|manager", dotted(owner)):
-            owner = call.args[0]
-        if _is_of_logits(code, owner, 6):
+        if _is_of_logits(code, _loss_of(call, _LAUNCHERS), 6):
             yield "loss-of-logits", call.lineno
 
 

@@ -145,13 +145,11 @@ def _misplaced(code: Code, backward: list[ast.Call]) -> Iterator[tuple[str, int]
     """Yield schedules sized in steps and stepped per epoch, or the reverse."""
     loops = [loops_around(code, call) for call in backward]
     batches = [around[0] for around in loops if around]
-    for node in ast.walk(code.tree):
-        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
-            continue
-        kind = dotted(node.value.func).rsplit(".", 1)[-1]
-        name = ast.unparse(node.targets[0])
+    for target, call in _assigned_calls(code):
+        kind = dotted(call.func).rsplit(".", 1)[-1]
+        name = ast.unparse(target)
         steps = [c for n, c in code.calls() if n == f"{name}.step" and not c.args]
-        if not steps or not batches or (unit := _unit(code, kind, node.value)) is None:
+        if not steps or not batches or (unit := _unit(code, kind, call)) is None:
             continue
         inside = [any(b in code.ancestors(c) for b in batches) for c in steps]
         if unit == "steps" and not any(inside) and all(_in_epochs(code, c) for c in steps):

@@ -51,7 +51,7 @@ def _line_ending(text: str, path: str) -> Fact:
     position = text.find("\r\n")
     if position < 0:
         return Fact("shell.crlf", False, Where(path, line=1))
-    return Fact("shell.crlf", True, Where(path, line=text.count("\n", 0, position) + 1))
+    return Fact("shell.crlf", True, Where.in_text(path, text, position))
 
 
 def reading_of(text: str, path: str) -> Reading:

@@ -165,7 +165,7 @@ class _Lines:
         found = re.search(rf'(?m)^\s{{0,4}}"{re.escape(key)}"\s*:', self.text)
         if found is None:
             return Where(self.path, pointer=f"/{key}")
-        return Where(self.path, line=self.text.count("\n", 0, found.end()) + 1)
+        return Where.in_text(self.path, self.text, found.end())
 
 
 def _object(source: Source) -> tuple[dict[str, Any], str, str]:

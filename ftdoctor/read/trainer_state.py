@@ -98,7 +98,7 @@ class _Lines:
         found = re.search(rf'^  "{re.escape(key)}"\s*:', self._text, re.MULTILINE)
         if not found:
             return Where(self._path, pointer=f"/{key}")
-        return Where(self._path, line=self._text.count("\n", 0, found.start()) + 1)
+        return Where.in_text(self._path, self._text, found.start())
 
 
 def _history(text: str) -> History:
