@@ -255,22 +255,26 @@ def diagnose(
     Exit status: 0 nothing found, 1 root cause found, 2 wrong usage, 3 nothing readable.
     """
     import time
+    from functools import cache, partial
 
     from ftdoctor.aside import begin, second_process
-    from ftdoctor.library import load
     from ftdoctor.output import parse_formats, render, write_reports
+    from ftdoctor.render import prepare_plots
 
     asked = parse_formats(formats)
     deadline = _bounded(timeout, max_memory)
     with second_process(), _working(f"Reading {run}"):
-        loading = begin(load, tuple(signatures or ()))
+        if "html" in asked and not (as_json or ticket):
+            begin(prepare_plots)
 
-        # Imported while the second process loads the signatures.
+        # Imported while the second process imports what draws.
         from ftdoctor.diagnose import Options, diagnose_run, gather_with
+        from ftdoctor.library import load
         from ftdoctor.observations import observations as known_outcomes
         from ftdoctor.pseudonyms import hide_names, names_of
         from ftdoctor.render.terminal import print_summary
 
+        library = cache(partial(load, tuple(signatures or ()), examples=False))
         files = {
             "production": production, "baseline": baseline, "benchmark": benchmark, "gold": gold
         }  # fmt: skip
@@ -285,13 +289,9 @@ def diagnose(
             deadline=deadline,
         )
         # A mistake in what the user wrote is told before the run is read.
-        told = known_outcomes(options.observed, loading()) if observed or signatures else ()
-        evidence = gather_with(run, options, told)
-        if "html" in asked and not (as_json or ticket):
-            from ftdoctor.render.plots import prepare
-
-            begin(prepare)
-        diagnosis = diagnose_run(evidence, loading(), options.deadline)
+        told = known_outcomes(options.observed, library()) if observed or signatures else ()
+        evidence = gather_with(run, options, told, library)
+        diagnosis = diagnose_run(evidence, library(), options.deadline)
         if redact_names:
             diagnosis = hide_names(diagnosis, names_of(evidence))
         if as_json or ticket:

@@ -79,20 +79,29 @@ def _place(node: Any, path: tuple[str | int, ...]) -> Any:
     return mark
 
 
-def load(extra: Sequence[Path] = (), *, check_calls: bool = False) -> Library:
+# From the key to the next one: the packaged files write their examples as a block.
+_EXAMPLES = re.compile(r"^examples:.*\n(?:(?:[ \t].*)?\n)*", re.M)
+
+
+def load(
+    extra: Sequence[Path] = (), *, check_calls: bool = False, examples: bool = True
+) -> Library:
     """Load the packaged signatures and those of further files or folders.
 
     With `check_calls`, detectors are imported and each call's parameters are checked against their
-    type hints (slow; `ftdoctor signatures check` and the tests do it).
+    type hints (slow; `ftdoctor signatures check` and the tests do it). A diagnosis asks for no
+    `examples`, more than half of the packaged text and of the time; those of `extra` are read.
     Raises SignatureError that lists every problem of every file.
     """
     problems: list[str] = []
     symptoms: dict[str, Symptom] = {}
     causes: dict[str, Cause] = {}
     digest = hashlib.sha256()
-    for path, shown in _files(extra):
+    for path, shown, packaged in _files(extra):
         text = path.read_text(encoding="utf-8")
         digest.update(text.encode())
+        if packaged and not examples:
+            text = _EXAMPLES.sub(lambda block: "\n" * block.group().count("\n"), text)
         for document in _documents(text, shown, problems):
             _take(document, symptoms, causes)
             problems += document.problems
@@ -104,15 +113,16 @@ def load(extra: Sequence[Path] = (), *, check_calls: bool = False) -> Library:
     return Library(symptoms, causes, digest.hexdigest())
 
 
-def _files(extra: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+def _files(extra: Sequence[Path]) -> Iterator[tuple[Path, str, bool]]:
+    """Yield each file, its name for messages, and whether it is packaged."""
     packaged = folder("signatures")
     for kind in ("symptoms", "causes"):
         for path in sorted((packaged / kind).rglob("*.yaml")):
-            yield path, f"signatures/{path.relative_to(packaged).as_posix()}"
+            yield path, f"signatures/{path.relative_to(packaged).as_posix()}", True
     for place in extra:
         found = sorted(place.rglob("*.yaml")) if place.is_dir() else [place]
         for path in found:
-            yield path, str(path)
+            yield path, str(path), False
 
 
 def _documents(text: str, file: str, problems: list[str]) -> Iterator[_Document]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,17 @@ def test_wrong_detector_parameters_are_found(tmp_path: Path) -> None:
         load([tmp_path], check_calls=True)
     assert any("takes no parameter `limits`; did you mean `limit`?" in p
                for p in caught.value.problems)  # fmt: skip
+
+
+def test_a_diagnosis_passes_over_packaged_examples_and_over_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "house.yaml").write_text(f"{SYMPTOM}examples:\n  - {{metrics: {{}}}}\n")
+    whole, quick = load([tmp_path]), load([tmp_path], examples=False)
+    assert quick.symptoms["house-loss-high"].examples == ({"metrics": {}},)
+    assert sum(bool(s.examples) for s in quick.symptoms.values()) == 1
+    assert not any(c.examples for c in quick.causes.values())
+    assert quick.digest == whole.digest
+    for some, others in ((whole.symptoms, quick.symptoms), (whole.causes, quick.causes)):
+        assert {n: replace(x, examples=()) for n, x in some.items()} == {  # type: ignore[type-var]
+            n: replace(x, examples=())
+            for n, x in others.items()  # type: ignore[type-var]
+        }

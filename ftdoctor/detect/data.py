@@ -6,12 +6,14 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from ftdoctor.aside import begin
 from ftdoctor.detect import absent, detector, nearcopies, present, unobservable
 from ftdoctor.detect.log import has_text, log_of
+from ftdoctor.detect.once import once_per_run
 from ftdoctor.detect.points import last_epoch, points, setting_number
 from ftdoctor.detect.rows import (
     HOMES,
@@ -25,7 +27,7 @@ from ftdoctor.detect.rows import (
     text_list,
 )
 from ftdoctor.detect.script import facts_named
-from ftdoctor.model import Fact, Observation, Run, Where
+from ftdoctor.model import Call, Fact, Observation, Run, Where
 from ftdoctor.render.text import plural
 
 if TYPE_CHECKING:
@@ -789,6 +791,16 @@ def _restores(window: str, encoding: str) -> bool:
 # --- copies -----------------------------------------------------------------------------------
 
 
+def prepare(run: Run, _: Iterable[Call]) -> None:
+    """Begin to compare the training rows with each other (called before detection)."""
+    _alike(run)
+
+
+@once_per_run
+def _alike(run: Run) -> Callable[[], list[int]]:
+    return begin(nearcopies.near_copies, _texts(of_split(run, "train")))
+
+
 @detector("data.near_copies")
 def near_copies(run: Run, *, above: float) -> Observation:
     """Find that more than a share of the sampled training rows nearly repeats an earlier one."""
@@ -799,8 +811,7 @@ def near_copies(run: Run, *, above: float) -> Observation:
             if not rows.height
             else absent(f"too few to judge: {plural(rows.height, 'row')}")
         )
-    texts = _texts(rows)
-    hits = rows.head(COMPARED)[list(nearcopies.near_copies(texts))]
+    hits = rows.head(COMPARED)[_alike(run)()]
     return share_of(
         rows.head(COMPARED), hits, f"nearly repeat an earlier row (Jaccard ≥ {nearcopies.NEAR})",
         above=above, fact="data.record", column="record",
@@ -846,7 +857,7 @@ def near_overlap(run: Run, *, above: float, splits: list[str]) -> Observation:
         near = [j for j in nearcopies.near_copies(known, asked) if asked[j] not in exact]
         hits = rows.head(COMPARED)[near]
         share = len(near) / len(asked)
-        if near and share <= MOST_BY_CHANCE and share <= _resembling(known):
+        if near and share <= MOST_BY_CHANCE and share <= _resembling(run):
             text = f"{len(near)} of {len(asked)} {split} rows are near copies of training rows, "
             return unobservable(f"{text}which are so of each other")
         return share_of(
@@ -856,12 +867,12 @@ def near_overlap(run: Run, *, above: float, splits: list[str]) -> Observation:
     return unobservable("Training and held-out rows are not both here", HOMES["eval"])
 
 
-def _resembling(texts: list[str]) -> float:
-    """Return the share of texts that nearly repeat another, or are nearly repeated.
+def _resembling(run: Run) -> float:
+    """Return the share of training rows that nearly repeat another, or are nearly repeated.
 
-    Of two that resemble each other only the later one is yielded.
+    Of two that resemble each other only the later one is named.
     """
-    return 2 * sum(1 for _ in nearcopies.near_copies(texts)) / len(texts)
+    return 2 * len(_alike(run)()) / min(of_split(run, "train").height, COMPARED)
 
 
 def _texts(rows: pl.DataFrame) -> list[str]:

@@ -8,21 +8,19 @@ stranger's signature and no line of a stranger's log can make it slow.
 from __future__ import annotations
 
 import re
-import weakref
 from bisect import bisect_left
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect.once import once_per_run
 from ftdoctor.model import Call, Fact, Observation, Run, Where
 
 QUOTE = 200  # characters of a line that a finding quotes
 LONGEST = 8000  # characters of a line that are searched; of a longer one both ends
 SET_MEMORY = 64 << 20  # bytes for the automaton; RE2's 8 MB are too few for 300 patterns
-KEPT = 4  # runs whose scan is kept; a diagnosis asks one run at a time
 NEAR = 400  # lines above an exception in which its frames are looked for
 HEADER = "Traceback (most recent call last)"
 PARALLEL = re.compile(r"(?i)rank|worker|proc|gpu|node|host|local|task|attempt")
@@ -161,23 +159,14 @@ class Log:
         return text.path in self.earlier or 0 < text.line < self.progress.get(text.path, 0)
 
 
-_kept: OrderedDict[int, tuple[weakref.ref[Run], Log]] = OrderedDict()
-
-
+@once_per_run
 def log_of(run: Run) -> Log:
-    """Return the console text of a run; made once per run."""
-    kept = _kept.get(id(run))
-    if kept is not None and kept[0]() is run:
-        return kept[1]
+    """Return the console text of a run."""
     texts = list(_unwrapped(list(_texts(run))))
     progress = _progress(run)
     earlier = earlier_starts({*progress, *(text.path for text in texts)}, progress)
     ordered = run.fact("run.excerpt") is None or not any(t.text.startswith("...") for t in texts)
-    log = Log(texts, list(_tracebacks(texts)), progress, earlier, ordered)
-    _kept[id(run)] = (weakref.ref(run), log)
-    while len(_kept) > KEPT:
-        _kept.popitem(last=False)
-    return log
+    return Log(texts, list(_tracebacks(texts)), progress, earlier, ordered)
 
 
 def prepare(run: Run, calls: Iterable[Call]) -> None:

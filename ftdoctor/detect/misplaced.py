@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
+from ftdoctor.aside import begin
 from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect.once import once_per_run
 from ftdoctor.detect.rows import HOMES, no_rows, of_split
 from ftdoctor.detect.words import rarity, shared_bits
-from ftdoctor.model import Fact, Observation, Run, Where
+from ftdoctor.model import Call, Fact, Observation, Run, Where
 
 MOST_ROWS = 500
 MOST_WORDS = 200  # of a text
@@ -20,15 +21,6 @@ LABELS = 0.05  # different answers per row below which they are labels
 _WORD = re.compile(r"\w[\w'-]*")
 
 
-@dataclass(frozen=True)
-class Pair:
-    """The words of an input and of its answer, at their place."""
-
-    where: Where
-    asked: frozenset[str]
-    answered: frozenset[str]
-
-
 @detector("misplaced.answers_moved_by")
 def answers_moved_by(run: Run, *, rows: int, bits: float, times: float) -> Observation:
     """Find that answers repeat the words of the input some rows away, and hardly their own.
@@ -36,15 +28,12 @@ def answers_moved_by(run: Run, *, rows: int, bits: float, times: float) -> Obser
     The sharing at that distance must be `bits` a row, and `times` that of the own row and of the
     median distance.
     """
-    pairs = _pairs(run)
-    if isinstance(pairs, Observation):
-        return pairs
-    if len(pairs) < rows:
-        return unobservable(f"{len(pairs)} rows with an answer; {rows} are needed", HOMES["train"])
-    rare = rarity([pair.asked for pair in pairs])
-    inputs = {(pair.where.path, pair.where.line): pair.asked for pair in pairs}
-    shared = {k: _sharing_at(pairs, inputs, k, rare) for k in range(-FARTHEST, FARTHEST + 1)}
-    told = {k: value for k, value in shared.items() if value is not None}
+    taken = _taken(run)
+    if isinstance(taken, Observation):
+        return taken
+    if len(taken) < rows:
+        return unobservable(f"{len(taken)} rows with an answer; {rows} are needed", HOMES["train"])
+    told = dict(_begun(run)())
     own = told.pop(0, 0.0)
     if not told or max(own, *told.values()) <= 0:
         return unobservable("Inputs and answers share no words", HOMES["train"])
@@ -60,10 +49,26 @@ def answers_moved_by(run: Run, *, rows: int, bits: float, times: float) -> Obser
         f"Answers repeat the rare words of the input {abs(best)} rows {side} "
         f"({told[best]:.1f} bits a row), not of their own ({own:.1f}; elsewhere {usual:.1f})"
     )
-    return present(text, Fact("data.row", best, pairs[0].where))
+    path, line, *_ = taken[0]
+    return present(text, Fact("data.row", best, Where(path, line=line)))
 
 
-def _pairs(run: Run) -> list[Pair] | Observation:
+Row = tuple[str, int, str, str]  # file, line, input, answer
+
+
+def prepare(run: Run, _: Iterable[Call]) -> None:
+    """Begin to compare the training rows (called before detection)."""
+    _begun(run)
+
+
+@once_per_run
+def _begun(run: Run) -> Callable[[], dict[int, float]]:
+    taken = _taken(run)
+    return begin(shared_by_distance, [] if isinstance(taken, Observation) else taken)
+
+
+@once_per_run
+def _taken(run: Run) -> list[Row] | Observation:
     import polars as pl
 
     rows = of_split(run, "train")
@@ -78,28 +83,29 @@ def _pairs(run: Run) -> list[Pair] | Observation:
         return unobservable("The inputs differ too little to tell", HOMES["train"])
     if rows["response"].n_unique() < LABELS * rows.height:
         return unobservable("The answers are labels, which are judged as such", HOMES["train"])
-    taken = rows.select("path", "line", "prompt", "response").head(MOST_ROWS)
-    return [
-        Pair(Where(path, line=line), _words(prompt), _words(response))
-        for path, line, prompt, response in taken.iter_rows()
-    ]
+    return rows.select("path", "line", "prompt", "response").head(MOST_ROWS).rows()
+
+
+def shared_by_distance(rows: Sequence[Row]) -> dict[int, float]:
+    """Return the mean bits that answers share with the input so many rows away.
+
+    Distances at which fewer than a quarter of the rows have a row are left out.
+    """
+    asked = {(path, line): _words(text) for path, line, text, _ in rows}
+    answered = [(path, line, _words(text)) for path, line, _, text in rows]
+    rare = rarity(list(asked.values()))
+    found: dict[int, float] = {}
+    for distance in range(-FARTHEST, FARTHEST + 1):
+        scores = [
+            shared_bits(words, answer, rare)
+            for path, line, answer in answered
+            if (words := asked.get((path, line + distance))) is not None
+        ]
+        if scores and len(scores) >= len(rows) / 4:
+            found[distance] = sum(scores) / len(scores)
+    return found
 
 
 def _words(text: str) -> frozenset[str]:
     found = (match.group().casefold() for match in _WORD.finditer(text[: 20 * MOST_WORDS]))
     return frozenset(word for word, _ in zip(found, range(MOST_WORDS), strict=False))
-
-
-Inputs = Mapping[tuple[str, int | None], frozenset[str]]  # (file, line) → words
-
-
-def _sharing_at(
-    pairs: Sequence[Pair], inputs: Inputs, distance: int, rare: Mapping[str, float]
-) -> float | None:
-    """Return the mean bits that answers share with the input `distance` rows away."""
-    scores = [
-        shared_bits(asked, pair.answered, rare)
-        for pair in pairs
-        if (asked := inputs.get((pair.where.path, (pair.where.line or 0) + distance))) is not None
-    ]
-    return sum(scores) / len(scores) if len(scores) >= len(pairs) / 4 else None

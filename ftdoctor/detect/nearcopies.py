@@ -7,7 +7,7 @@ values a pair with a similarity of 0.8 is compared with a chance of 36 %, one of
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,8 @@ WORDS = 2000  # of one text
 VALUES, BANDS, ROWS = 64, 5, 11
 
 
-def near_copies(known: list[str], asked: list[str] | None = None) -> Iterator[int]:
-    """Yield the indices of the asked texts that nearly repeat a known one.
+def near_copies(known: list[str], asked: list[str] | None = None) -> list[int]:
+    """Return the indices of the asked texts that nearly repeat a known one.
 
     Without `asked`, those of the known texts that nearly repeat an earlier one.
     """
@@ -30,15 +30,17 @@ def near_copies(known: list[str], asked: list[str] | None = None) -> Iterator[in
     others = [_shingles(text) if len(text) >= SHORTEST else set() for text in asked or ()]
     often = _twice([*texts, *others])
     index = _Index()
+    near: list[int] = []
     for i, shingles in enumerate(texts):
         if _repeats(shingles, often):
             made = _signature(shingles)
             if asked is None and index.holds(made):
-                yield i
+                near.append(i)
             index.add(made)
     for j, shingles in enumerate(others):
         if _repeats(shingles, often) and index.holds(_signature(shingles)):
-            yield j
+            near.append(j)
+    return near
 
 
 Shingle = tuple[str, ...]

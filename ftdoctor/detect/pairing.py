@@ -11,17 +11,15 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
+from ftdoctor.aside import begin
 from ftdoctor.detect import absent, detector, present, unobservable
+from ftdoctor.detect.once import once_per_run
 from ftdoctor.detect.rows import HOMES, no_rows, of_split
-from ftdoctor.model import Fact, Observation, Run
-
-if TYPE_CHECKING:
-    import polars as pl
+from ftdoctor.model import Call, Fact, Observation, Run
 
 FOLDS = 4
 MOST_ROWS = 500
@@ -59,7 +57,7 @@ def answers_fit_none(run: Run, *, rows: int, margin: float) -> Observation:
 
     The share of strangers that fit worse must lie within `margin` of a half.
     """
-    found = _fit(of_split(run, "train"), "train")
+    found = _training(run)()
     if isinstance(found, Observation):
         return found
     if found.rows < rows:
@@ -78,14 +76,14 @@ def fits_in_evaluation_only(
 
     `clear`: the share above a half, beyond twice its error, that evaluation must have.
     """
-    judged = _fit(of_split(run, "eval"), "eval")
+    judged = _begun(run, "eval")()
     if isinstance(judged, Observation):
         return judged
     if judged.rows < eval_rows:
         return unobservable(f"{judged.rows} rows with an answer; {eval_rows} are needed")
     if judged.best - 2 * judged.error < 0.5 + clear:
         return unobservable(f"{_said(judged, 'evaluation')}, which does not tell")
-    train = _fit(of_split(run, "train"), "train")
+    train = _training(run)()
     if isinstance(train, Observation):
         return train
     if train.rows < rows:
@@ -103,15 +101,31 @@ def _counted(run: Run) -> list[Fact]:
     return [fact] if fact else []
 
 
-def _fit(rows: pl.DataFrame, split: str) -> Fit | Observation:
-    """Return how well the answers of a split fit their inputs, or why that cannot be told."""
+def prepare(run: Run, _: Iterable[Call]) -> None:
+    """Begin to judge the training rows (called before detection)."""
+    _training(run)
+
+
+@once_per_run
+def _training(run: Run) -> Callable[[], Fit | Observation]:
+    return _begun(run, "train")
+
+
+def _begun(run: Run, split: str) -> Callable[[], Fit | Observation]:
+    """Begin to judge a split, and return what waits for it."""
     import polars as pl
 
+    rows = of_split(run, split)
     if not rows.height:
-        return no_rows(split)
+        return lambda: no_rows(split)
     rows = rows.filter(pl.col("prompt").is_not_null() & pl.col("response").is_not_null())
     rows = rows.unique(["prompt", "response"], maintain_order=True).head(MOST_ROWS)
-    pairs = [(_words(a), _words(b)) for a, b in rows.select("prompt", "response").iter_rows()]
+    return begin(_fit, rows.select("prompt", "response").rows(), split)
+
+
+def _fit(rows: Sequence[tuple[str, str]], split: str) -> Fit | Observation:
+    """Return how well the answers of a split fit their inputs, or why that cannot be told."""
+    pairs = [(_words(a), _words(b)) for a, b in rows]
     random.Random(0).shuffle(pairs)  # rows may come in a cycle, which folds must not follow
     asked, answers = [a for a, _ in pairs], [b for _, b in pairs]
     if len(set(answers)) < 2 or len(set(asked)) < 0.5 * len(asked):

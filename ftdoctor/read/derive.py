@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftdoctor.families import Family, family, table
 from ftdoctor.model import Fact, Where
+from ftdoctor.read import tokens
 from ftdoctor.read.added import role_of
 from ftdoctor.read.arrow import MASKED
 from ftdoctor.read.data import hash_of, normalised, rows_of
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
 
     from ftdoctor.read.assemble import RunParts
     from ftdoctor.read.reading import Record
+    from ftdoctor.read.source import Source
 
 RENDERED_ROWS = 1500  # rows of a split that are rendered and tokenised; half-width of 2.5 points
 RENDERED_CHARS = 6_000_000  # characters of them: about a second of tokenising
-AT_ONCE = 100  # rows tokenised together: what is made of one of 600 characters takes 45 KB
 LAST = 8  # ids kept of the end of a row
 TRL_MAX_LENGTH = 1024  # SFTConfig.max_length where nothing is set (trl/trainer/sft_config.py)
 
@@ -105,7 +106,10 @@ def _tell_example(trained: _Trained) -> None:
         "trainer": _value(parts, "run.trainer"),
         "pad_is_eos": bool(pad) and pad == eos,
     }
-    fact = example_fact(rows, trained.tokenizer, settings, eos, trained.max_length)
+    if trained.source is None:
+        return
+    limit = trained.max_length
+    fact = tokens.ask(example_fact, trained.source, rows, settings, eos, limit)()
     if fact is not None:
         parts.add(fact.name, fact.value, fact.where)
 
@@ -487,16 +491,17 @@ class _Trained:
         return _value(self.parts, "run.kind") in ("sft", None)
 
     @cached_property
-    def tokenizer(self) -> Tokenizer | None:
-        """The run's own tokenizer.json, loaded; None if there is none or it cannot be read."""
+    def source(self) -> Source | None:
+        """The run's own tokenizer.json; None if there is none or it cannot be read."""
         folder = _value(self.parts, "tokenizer.folder") or ""
-        sources = [s for s in self.parts.sources if s.name == "tokenizer.json"]
+        sources = [s for s in self.parts.sources if s.name == tokens.FILE]
         sources.sort(key=lambda s: (folder_of(s.path) != folder, s.path.count("/"), s.path))
-        for source in sources:
-            loaded = _load(source.data())
-            if loaded is not None:
-                return loaded
-        return None
+        return next((s for s in sources if tokens.ask(tokens.loads, s)()), None)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer in this process, for what asks it row by row."""
+        return tokens.load(self.source) if self.source else None
 
     @cached_property
     def adds_bos(self) -> bool | None:
@@ -505,18 +510,6 @@ class _Trained:
             return bool(self.bos) and self.bos in before
         stated = _value(self.parts, "tokenizer.add_bos_token")
         return stated if isinstance(stated, bool) else None
-
-
-def _load(content: bytes) -> Tokenizer | None:
-    from tokenizers import Tokenizer
-
-    try:
-        loaded = Tokenizer.from_buffer(content)
-        loaded.no_truncation()
-        loaded.no_padding()
-    except Exception:
-        return None
-    return loaded
 
 
 SCHEMA: dict[str, str] = {
@@ -730,26 +723,22 @@ def _judge_text(trained: _Trained, row: dict[str, Any], text: str) -> None:
 def _tokenise(trained: _Trained, rows: Sequence[dict[str, Any]]) -> None:
     """Add token counts, the last ids, and whether the row is cut by max_length."""
     texts = [row for row in rows if row["rendered"] is not None]
-    if texts and trained.tokenizer is not None:
-        tokenizer = trained.tokenizer
-        widths = {s: len(tokenizer.encode(s, add_special_tokens=False).ids) for s in _stops(texts)}
-        for start in range(0, len(texts), AT_ONCE):
-            some = texts[start : start + AT_ONCE]
-            # A lone surrogate, as half an escape gives, is no text for the tokenizer.
-            rendered = [row["rendered"].encode("utf-8", "replace").decode() for row in some]
-            encoded = tokenizer.encode_batch_fast(rendered, add_special_tokens=False)
-            for row, encoding in zip(some, encoded, strict=True):
-                row["n_tokens"] = len(encoding.ids)
-                row["last_tokens"] = encoding.ids[-LAST:]
-                row["stop_ids"] = widths.get(row["stop_text"])
+    if texts and trained.source is not None:
+        stops = _stops(texts)
+        asked = [*stops, *(row["rendered"] for row in texts)]
+        counts = tokens.ask(tokens.count, trained.source, asked, LAST)()
+        widths = {stop: number for stop, (number, _) in zip(stops, counts, strict=False)}
+        for row, (number, last) in zip(texts, counts[len(stops) :], strict=True):
+            row["n_tokens"], row["last_tokens"] = number, last
+            row["stop_ids"] = widths.get(row["stop_text"])
     limit = trained.max_length
     for row in rows:
         if limit is not None:
             row["truncated"] = _is_cut(row["n_tokens"], row["n_bytes"], row["n_chars"], limit)
 
 
-def _stops(rows: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {row["stop_text"] for row in rows if row["stop_text"]}
+def _stops(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return sorted({row["stop_text"] for row in rows if row["stop_text"]})
 
 
 # Without the tokenizer only rows far from the limit can be judged: no text has more tokens than

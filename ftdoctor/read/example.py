@@ -46,8 +46,8 @@ UNKNOWN = Masking(None, None, None, "")
 
 
 def example_fact(
-    rows: Sequence[Mapping[str, Any]],
     tokenizer: Tokenizer | None,
+    rows: Sequence[Mapping[str, Any]],
     settings: Mapping[str, Any],
     eos: str,
     limit: int | None,

@@ -20,6 +20,7 @@ from ftdoctor.render import text as words
 from ftdoctor.render.quotes import count_quotes, without_quotes
 
 PAGE = "report.html.j2"
+TEMPLATES = (PAGE, "base.html.j2", "figures.html.j2")
 BUDGET = 300_000  # bytes of a page
 GAPS_OPEN, GAPS_LISTED = 10, 30  # groups of missing files shown without a click, and at all
 CHECKS_LISTED = 2  # checks named of each group; `--format json` names all
@@ -85,7 +86,8 @@ def render_html(d: Diagnosis, *, quotes: bool = True) -> str:
     """
     diagnosis = d if quotes else without_quotes(d)
     drawings = [plots.drawing(diagnosis, figures) for figures in plots.plan(diagnosis)]
-    environment(LEVELS[0].text).get_template(PAGE)  # compiled while a second process draws
+    for name in TEMPLATES:  # compiled while a second process draws
+        environment(LEVELS[0].text).get_template(name)
     drawn = _arrange(diagnosis, [drawing() for drawing in drawings])
     page = ""
     for limits in LEVELS:

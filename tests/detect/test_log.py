@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from ftdoctor.detect import log
+from ftdoctor.detect import log, once
 from ftdoctor.examples import run_from_example
 from ftdoctor.model import Call, Run, State
 
@@ -171,7 +171,7 @@ def test_text_is_scanned_once_for_all_prepared_patterns(monkeypatch: pytest.Monk
 
 
 def test_text_of_another_run_is_not_taken_for_it() -> None:
-    for number in range(3 * log.KEPT):
+    for number in range(3 * once.KEPT):
         run = run_of(f"number {number}\n")
         assert log.matches(run, patterns=[f"number {number}$"]).state is State.PRESENT
 
