@@ -236,6 +236,17 @@ def _table(peek: Peek) -> bool:
     return _csv(peek) and looks_like_rows(peek.columns)
 
 
+def _token_ids(peek: Peek) -> bool:
+    """Recognise rows of token ids as plain numbers, as nanoGPT and Megatron keep them."""
+    return (
+        any(fnmatchcase(peek.name.lower(), pattern) for pattern in TOKEN_ID_NAMES)
+        and peek.binary
+        and any(peek.head)
+        and not _torch(peek)
+        and not peek.head.lstrip().startswith(b"<")
+    )
+
+
 def _torch(peek: Peek) -> bool:
     return peek.head.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04")) and (
         peek.name.endswith((".bin", ".pt", ".pth", ".ckpt"))
@@ -355,6 +366,7 @@ LOG_MARKS = re.compile(
     |\d+%\|.{0,40}\|\s*\d+/\d+\s\[|slurmstepd:|srun:|CUDA\ out\ of\ memory|==\(\(====\)\)==
     |\b(?:train_|eval_|val_)?loss\s*[=:]\s*-?(?:\d|nan|inf)|\bEpoch\s*\[?\d+\s*/\s*\d+
     |^\W*(?:Step|Epoch)\W+Training\ Loss\b
+    |\b(?:iter|iteration|step|epoch|batch)\ +\d+\W.{0,40}\bloss\s+-?(?:\d|nan|inf)
     |\.py:\d+:\ \w*Warning:|^\s*precision\s+recall\s+f1-score\s+support
     |Total\ optimization\ steps|trainable\ params:|torch\.distributed|\busage:\ \S+\.py
     |(?:Runtime|Value|Key|Type|Import|ModuleNotFound|FileNotFound|Assertion)Error:""",
@@ -377,6 +389,16 @@ def looks_like_log(peek: Peek) -> bool:
     return bool(LOG_MARKS.search(peek.window))
 
 
+# Names that weights have; other `.bin` files are weights only if they begin as torch files do.
+TORCH_NAMES = (
+    "*.pt", "*.pth", "*.ckpt", "*model*.bin", "*adapter*.bin", "*weight*.bin", "*checkpoint*.bin",
+    "*ckpt*.bin", "*lora*.bin", "*consolidated*.bin", "*head*.bin", "*embed*.bin", "*proj*.bin",
+    "*state*.bin",
+)  # fmt: skip
+TOKEN_ID_NAMES = (
+    "train.bin", "train[_-]*.bin", "train[0-9]*.bin", "val*.bin", "test*.bin", "dev*.bin",
+    "eval*.bin", "*tokens*.bin", "*_ids.bin", "*_document.bin", "*_document.idx",
+)  # fmt: skip
 STATE_NAMES = (
     "optimizer.pt", "optimizer.bin", "optimizer_*.pt", "optimizer.safetensors", "scheduler.pt",
     "scheduler.bin", "scaler.pt", "rng_state*.pth", "random_states_*.pkl", "*_optim_states.pt",
@@ -437,8 +459,12 @@ KINDS: tuple[Kind, ...] = (
         evidence=False,
     ),
     Kind(
-        "torch-weights", "torch_file:read_torch_file", ("*.bin", "*.pt", "*.pth", "*.ckpt"), _torch
+        "token-ids",
+        sniff=_token_ids,
+        why="token ids as plain numbers: not read; the text they were made of is",
+        evidence=False,
     ),
+    Kind("torch-weights", "torch_file:read_torch_file", TORCH_NAMES, _torch),
     Kind("safetensors", "safetensors:read_safetensors", ("*.safetensors",), _safetensors),
     Kind("data-arrow", "arrow:read_arrow", ("*.arrow",), _arrow),
     Kind("generations", "data:read_generations", (), _parquet_generations),

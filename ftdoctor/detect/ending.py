@@ -79,3 +79,32 @@ def downloading(run: Run) -> Observation:
         f"The log ends while {found['what']} is at {found['percent']} %; no training line follows",
         text.fact,
     )
+
+
+# lightning/pytorch/trainer/connectors/checkpoint_connector.py and loops/fit_loop.py
+_RESTORED = re.compile(r"Restored all states from the checkpoint")
+_REACHED = re.compile(r"Trainer\.fit\W+stopped: \W?max_(?:epochs|steps)=\d+\W? reached")
+
+
+@detector("ending.stops_when_restored")
+def stops_when_restored(run: Run) -> Observation:
+    """Find a Lightning log in which the restored run has reached its end, and no training row."""
+    if not has_text(run):
+        return unobservable("No console output was found", LOG)
+    texts = log_of(run).texts
+    restored = [t for t in texts if _RESTORED.search(t.text)]
+    if not restored:
+        return absent("No run of Lightning was restored")
+    last = restored[-1]
+    ends = [
+        t for t in texts
+        if t.path == last.path and t.line > last.line and _REACHED.search(t.text)
+    ]  # fmt: skip
+    if not ends:
+        return absent("The restored run did not stop at its limit", last.fact)
+    if run.series("loss") is not None:
+        return absent("Training rows were logged", last.fact)
+    text = (
+        f"“{shorten(ends[0].text, 100)}” follows “{shorten(last.text, 100)}”, and no training row"
+    )
+    return present(text, ends[0].fact, last.fact)

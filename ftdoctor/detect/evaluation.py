@@ -264,11 +264,14 @@ def nan_alone(run: Run) -> Observation:
 
 
 @detector("evaluation.still_falling")
-def still_falling(run: Run, *, share: float, kept: float, minimum: int = 3) -> Observation:
+def still_falling(
+    run: Run, *, share: float, kept: float, left: float, minimum: int = 3
+) -> Observation:
     """Find an evaluation loss that falls all the way and still steeply at the end.
 
-    Over the last third it must fall by `share`, at `kept` of the pace of the first third. Of a run
-    that did not come to its end nothing is said.
+    Over the last third it must fall by `share`, at `kept` of the pace of the first third, and be
+    above `left` at the end: below it nothing is left to gain. Of a run that did not come to its
+    end nothing is said.
     """
     import numpy as np
 
@@ -287,6 +290,8 @@ def still_falling(run: Run, *, share: float, kept: float, minimum: int = 3) -> O
     text = f"{main.label} falls by {lost:.1%} over the last {back} of {len(main)} evaluations"
     if lost < share or early <= 0 or pace < kept * early or bool((np.diff(values) > 0).any()):
         return absent(text, curves=(main.curve,))
+    if values[-1] <= left:
+        return absent(f"{text}, to {values[-1]:.3g}", curves=(main.curve,))
     said = f"{text}, at {pace / early:.0%} of its first pace"
     return present(said, main.fact(-1), main.fact(-1 - back), curves=(main.curve,))
 

@@ -404,26 +404,31 @@ MARKERS = {
 }
 
 
+HARDLY = 0.1  # of the training rows, in the format of most held-out rows (judgement)
+
+
 @detector("template.eval_format_differs", of_text=True)
 def eval_format_differs(run: Run, *, other: str) -> Observation:
-    """Find that another split is written in a format that the training rows do not have."""
+    """Find that another split is mostly written in a format that the training rows hardly have."""
     import polars as pl
 
-    def main_format(split: str) -> tuple[str, pl.DataFrame]:
+    def formats_of(split: str) -> tuple[dict[str, float], pl.DataFrame]:
         rows = of_split(run, split).filter(pl.col("format").is_not_null())
         if rows.height < MIN_ROWS:
-            return "", rows
-        first = rows["format"].str.split(",").list.first().value_counts(sort=True)
-        return str(first["format"][0]), rows
+            return {}, rows
+        first = rows["format"].str.split(",").list.first()
+        counts = first.value_counts(sort=True).iter_rows()
+        return {str(name): count / rows.height for name, count in counts}, rows
 
-    trained, rows = main_format("train")
-    tested, tests = main_format(other)
-    if not trained:
+    train, rows = formats_of("train")
+    others, tests = formats_of(other)
+    if not train:
         return unobservable("The format of the training rows is not known", "training data")
-    if not tested:
+    if not others:
         return unobservable(f"The format of the {other} rows is not known", f"{other} data")
-    if trained == tested:
-        return absent(f"Both are in the format {trained}")
+    trained, tested = next(iter(train)), next(iter(others))
+    if train.get(tested, 0.0) >= HARDLY:
+        return absent(f"{train[tested]:.0%} of the training rows are in the format {tested}, too")
     said = f"Training rows are in the format {trained}, {other} rows in {tested}"
     return present(
         said, *facts_of(rows, "data.first_text", "rendered", 1),

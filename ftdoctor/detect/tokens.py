@@ -189,11 +189,15 @@ def eos_missing(run: Run, *, above: float, sure: bool = True) -> Observation:
 
     A row counts if its trained text ends with neither EOS nor a turn end of any family. Rows cut
     by max_length, rows that end with an empty answer header and plain corpora are left out.
-    Without `sure` the rows alone count where it is not known whether the trainer appends one.
+    Without `sure` the rows alone count where it is not known whether the trainer appends one; of a
+    text file it is not known either whether training took its lines for rows.
     """
     import polars as pl
 
     rows = _answers(_whole_rows(run))
+    if not sure:
+        lines = [a.path for a in run.artifacts if a.kind == "data-text"]
+        rows = rows.filter(~pl.col("path").is_in(lines))
     if kind_of(run) == "preference":
         return unobservable("Trainers of preferences append the end token to both answers")
     if rows.height < MIN_ROWS:

@@ -195,7 +195,7 @@ def _kind(parts: RunParts, names: set[str]) -> None:
     if parts.facts.get("run.kind"):
         return
     found = _kind_from_metrics(names) or _kind_from_settings(parts)
-    found = found or _kind_from_model(parts, names)
+    found = found or _kind_from_model(parts, names) or _kind_from_scripts(parts)
     trainer = parts.facts.get("run.trainer", ())
     if found is None and "loss" in names and trainer and trainer[0].value not in PRETRAINERS:
         # Such a tool trains a language model unless it says otherwise; a bare loop, anything.
@@ -241,6 +241,15 @@ def _kind_from_model(parts: RunParts, names: set[str]) -> tuple[str, Where] | No
     for fact in parts.facts.get("adapter.task_type", ()):
         if fact.value in ("SEQ_CLS", "TOKEN_CLS"):
             return "classification", fact.where
+    return None
+
+
+def _kind_from_scripts(parts: RunParts) -> tuple[str, Where] | None:
+    """Take the training script's word, else that of a module beside it."""
+    for name in ("script.train.classifies", "script.other.classifies"):
+        for fact in parts.facts.get(name, ()):
+            if name == "script.train.classifies" or "script.train.labels_seen" not in parts.facts:
+                return "classification", fact.where
     return None
 
 

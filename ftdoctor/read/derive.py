@@ -304,29 +304,34 @@ def _overlap(parts: RunParts, splits: Mapping[str, str]) -> None:
     """Add `data.overlap.<split>`: how many rows of another split have a prompt of the training set.
 
     The value is a dict: rows, shared (by prompt and answer), prompts (by prompt alone), and the
-    line pairs (other, train) of the first shared ones. All rows of all files are compared.
+    line pairs (other, train) of the first shared ones. All rows of all files are compared, where a
+    folder holds both kinds those of the folder.
     """
     others = [s for s in ("eval", "test", "benchmark") if s in splits.values()]
     train = [p for p, s in splits.items() if s == "train"]
     if not others or not train:
         return
-    lines: dict[int, tuple[str, int]] = {}
-    prompts: set[int] = set()
+    lines: dict[int, dict[str, tuple[str, int]]] = {}  # whole → folder → place
+    prompts: dict[int, set[str]] = {}  # prompt → folders
     for path, line, prompt, whole in _hashes(parts, train):
-        lines.setdefault(whole, (path, line))
-        prompts.add(prompt)
+        lines.setdefault(whole, {}).setdefault(folder_of(path), (path, line))
+        prompts.setdefault(prompt, set()).add(folder_of(path))
+    folders = {folder_of(path) for path in train}
     for split in others:
         rows = shared = asked = 0
         pairs: list[tuple[str, int, str, int]] = []
         for path, line, prompt, whole in _hashes(
             parts, [p for p, s in splits.items() if s == split]
         ):
+            # Two versions of a data set lie in a folder each, and a row may be in both.
+            beside = {folder_of(path)} & folders or folders
             rows += 1
-            asked += prompt in prompts
-            if whole in lines:
+            asked += bool(prompts.get(prompt, set()) & beside)
+            places = [p for folder, p in lines.get(whole, {}).items() if folder in beside]
+            if places:
                 shared += 1
                 if len(pairs) < 20:
-                    pairs.append((path, line, *lines[whole]))
+                    pairs.append((path, line, *places[0]))
         if rows:
             value = {"rows": rows, "shared": shared, "prompts": asked, "pairs": pairs}
             place = Where(pairs[0][0], line=pairs[0][1]) if pairs else Where(train[0])
@@ -505,6 +510,10 @@ class _Trained:
 
     @cached_property
     def adds_bos(self) -> bool | None:
+        """Whether training put BOS before a text: by the script's calls, else by the tokenizer."""
+        calls = self.parts.facts.get("script.train.adds_special_tokens", ())
+        if calls and not any(fact.value for fact in calls):
+            return False
         before = _value(self.parts, "tokenizer.adds_before")
         if isinstance(before, list):
             return bool(self.bos) and self.bos in before

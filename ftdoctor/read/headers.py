@@ -124,6 +124,10 @@ _NAMESPACE = re.compile(r"\bNamespace\((.*)\)\s*$")
 _DUMP_START = re.compile(r"(?:\w*(?:Arguments|Config|Args))\($")
 _DUMP_ITEM = re.compile(r"^\s*(\w+)=(.*?),?\s*$")
 _ARGUMENT = re.compile(r"(\w+)=('[^']*'|\"[^\"]*\"|\[[^\]]*\]|[^,]+)")
+# karpathy/nanoGPT configurator.py: the text of a configuration file, or one option.
+_OVERRIDES = re.compile(r"\s*Overriding config with \S+:\s*$")
+_OVERRIDE = re.compile(r"\s*Overriding: ([A-Za-z_]\w*) = (.+)$")
+_PYTHON_ITEM = re.compile(r"([A-Za-z_]\w*) = ('[^']*'|\"[^\"]*\"|[-+.\w]+)\s*(?:#.*)?$")
 _COMMAND = re.compile(r"(?:\bcmd = |^\+ |^\$ |Executing: )(.*--\w.*)$")
 _OPTION = re.compile(r"--([A-Za-z][\w-]*)(?:[ =](?!--)('[^']*'|\"[^\"]*\"|[^\s]+))?")
 _DEEPSPEED_ITEM = re.compile(r"\[config\.py:\d+:print\]\s+(\w+) \.{3,} (.+)$")
@@ -145,6 +149,7 @@ class Headers:
         self._first_failure = False
         self._section = ""
         self._dump = False
+        self._overrides = False
         self._epochs: float | None = None
         self._trainers: set[str] = set()
         self._wandb_summary = False
@@ -188,6 +193,8 @@ class Headers:
         where = Where(self._path, line=line)
         if self._in_dump(text, where) or self._in_block(text, where):
             return
+        if before_rows and self._in_overrides(text, where):
+            return
         if "│" in text and self._in_box(text, where):
             return
         if self._failure(text, where):
@@ -221,6 +228,22 @@ class Headers:
         else:
             self._dump = False
         return found is not None
+
+    def _in_overrides(self, text: str, where: Where) -> bool:
+        """Take a line of nanoGPT's configuration file, which it prints, or of an option."""
+        option = _OVERRIDE.match(text)
+        if option:
+            self._set(option[1], _value(option[2]), where)
+            return True
+        if not self._overrides:
+            self._overrides = bool(_OVERRIDES.match(text))
+            return self._overrides
+        item = _PYTHON_ITEM.match(text)
+        if item:
+            self._set(item[1], _value(item[2]), where)
+        else:
+            self._overrides = text.startswith("#")
+        return self._overrides or item is not None
 
     def _in_block(self, text: str, where: Where) -> bool:
         """Take a line of `***** train metrics *****` or of W&B's `Run summary:`."""

@@ -192,13 +192,19 @@ def _is_other_encoding(code: Code, ids: ast.AST, whole: ast.AST, owner: str) -> 
     statement = next((a for a in code.ancestors(whole) if isinstance(a, ast.Assign)), None)
     targets = statement.targets if statement else []
     beside = [_call_of(code, target) for target in targets if _owner(target) == owner]
-    return any(other is not None and other is not made for other in beside)
+    return any(other is not None and not _of_one_text(other, made) for other in beside)
+
+
+def _of_one_text(one: ast.Call, other: ast.Call) -> bool:
+    return one is other or [ast.dump(a) for a in one.args] == [ast.dump(a) for a in other.args]
 
 
 def _call_of(code: Code, node: ast.AST) -> ast.Call | None:
-    """Return the only call that made the name which an element belongs to."""
+    """Return the only call that made what an element belongs to: a name, or the call itself."""
     while isinstance(node, ast.Subscript | ast.Attribute):
         node = node.value
+    if isinstance(node, ast.Call):
+        return node
     bound = code.bound(node) if isinstance(node, ast.Name) else []
     made = bound[0].value if len(bound) == 1 else None
     return made if isinstance(made, ast.Call) else None

@@ -47,3 +47,13 @@ def test_run_that_ended_in_an_error_is_not_short_of_reason() -> None:
 
 def test_unknown_plan_is_unobservable() -> None:
     assert ending.stops_short(run_of("training"), below=0.98).state is State.UNOBSERVABLE
+
+
+def test_a_restored_run_that_goes_on_is_not_stopped_at_once() -> None:
+    restored = "Restored all states from the checkpoint at last.ckpt"
+    reached = "`Trainer.fit` stopped: `max_steps=20` reached."
+    assert ending.stops_when_restored(run_of(restored, reached)).state is State.PRESENT
+    assert ending.stops_when_restored(run_of(reached, restored)).state is State.ABSENT
+    assert ending.stops_when_restored(run_of(reached)).state is State.ABSENT
+    rows = {"lines": [restored, reached], "metrics": {"loss": [1.0, 0.9, 0.8]}}
+    assert ending.stops_when_restored(run_from_example(rows)).state is State.ABSENT

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ftdoctor.detect import template
 from ftdoctor.detect.engine import detect_one
 from ftdoctor.diagnose import diagnose_run
 from ftdoctor.examples import run_from_example
@@ -116,3 +117,18 @@ def test_families_are_known_by_name(name: str, expected: str | None, base: bool 
     found = find_family(name)
     assert (found.id if found else None) == expected
     assert is_base_model(name) is base
+
+
+def test_held_out_rows_in_a_format_that_a_share_of_the_training_rows_has_are_no_other_format() -> (
+    None
+):
+    one = '{"text": "### Instruction:\\nName a %s\\n\\n### Response:\\nOwl"}\n'
+    other = '{"text": "<s>[INST] Name a %s [/INST] Owl</s>"}\n'
+
+    def asked(train: str) -> State:
+        files = {"train.jsonl": train, "eval.jsonl": "".join(one % n for n in range(4))}
+        return template.eval_format_differs(run_from_example({"files": files}), other="eval").state
+
+    mixed = "".join((one if n % 5 == 0 else other) % n for n in range(20))
+    assert asked(mixed) is State.ABSENT
+    assert asked("".join(other % n for n in range(20))) is State.PRESENT

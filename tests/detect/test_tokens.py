@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ftdoctor.detect import tokens
 from ftdoctor.detect.engine import detect_one
 from ftdoctor.diagnose import diagnose_run
 from ftdoctor.examples import run_from_example
@@ -216,3 +217,13 @@ def test_stop_sets_may_hold_more_than_eos(
         "generation_config.json": json.dumps({"eos_token_id": generation}),
     }
     assert found("stop-tokens-disagree", files=files).state is state
+
+
+def test_lines_of_a_text_file_are_not_known_to_be_rows() -> None:
+    text = "".join(f"Q: What is {n}?\nA: It is {n}.\n" for n in range(20))
+    rows = "".join(f'{{"text": "Q: What is {n}?\\nA: It is {n}."}}\n' for n in range(20))
+    for name, content, state in (
+        ("train.txt", text, State.UNOBSERVABLE), ("train.jsonl", rows, State.PRESENT),
+    ):  # fmt: skip
+        run = run_from_example({"files": {name: content}})
+        assert tokens.eos_missing(run, above=0.5, sure=False).state is state

@@ -148,6 +148,33 @@ def test_copies_across_splits_are_found_over_all_rows() -> None:
     assert tuple(fact.value["pairs"][0]) == ("eval.jsonl", 1, "train.jsonl", 5)
 
 
+def test_versions_of_a_data_set_in_their_own_folders_are_not_compared() -> None:
+    rows = [chat(f"Question number {i} of many", f"Answer {i}") for i in range(20)]
+    files = {
+        "v1/train.jsonl": lines(rows[:10]), "v1/valid.jsonl": lines(rows[10:12]),
+        "v2/train.jsonl": lines(rows[10:]), "v2/valid.jsonl": lines(rows[:2]),
+    }  # fmt: skip
+    fact = run_of(files).fact("data.overlap.eval")
+    assert fact is not None
+    assert (fact.value["rows"], fact.value["shared"], fact.value["prompts"]) == (4, 0, 0)
+    files = {"train/a.jsonl": lines(rows[:10]), "valid/a.jsonl": lines(rows[:2])}
+    fact = run_of(files).fact("data.overlap.eval")
+    assert fact is not None
+    assert (fact.value["shared"], fact.value["prompts"]) == (2, 2)
+
+
+def test_a_script_that_adds_no_special_tokens_doubles_no_bos() -> None:
+    script = "import torch\nids = tok(row['text'], add_special_tokens={})\nloss.backward()\n"
+    config = {"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": True}
+    for adds in (False, True):
+        files = {
+            "train.jsonl": lines([{"text": "<s>river owl</s>"}] * 5),
+            "tokenizer_config.json": json.dumps(config),
+            "train.py": script.format(adds),
+        }
+        assert row(run_of(files))["double_bos"] is adds
+
+
 def test_outputs_are_kept_apart_from_training_rows() -> None:
     made = [
         {"prompt": "Hi", "generated_text": "Hello", "finish_reason": "stop", "reference": "Hey"}

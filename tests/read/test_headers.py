@@ -43,3 +43,18 @@ def test_other_dictionaries_are_no_arguments(line: str) -> None:
 
 def test_a_dictionary_amid_the_rows_is_no_announcement() -> None:
     assert settings_of("{'lr': 0.001, 'wd': 1.0, 'bs': 8}", before_rows=False) == {}
+
+
+def test_the_configuration_that_nanogpt_prints_is_read() -> None:
+    headers = Headers("out.txt")
+    printed = (
+        "Overriding config with config/small.py:", "# a comment", "out_dir = 'out'",
+        "learning_rate = 6e-2 # high", "grad_clip = 0.0", "", "seed = 4", "Overriding: max_iters = 9",
+    )  # fmt: skip
+    for number, line in enumerate(printed, start=1):
+        headers.look(line, number, before_rows=True)
+    found = {f.name: (f.value, f.where.line) for f in headers.settings()}
+    assert found == {
+        "out_dir": ("out", 3), "learning_rate": (0.06, 4), "grad_clip": (0.0, 5),
+        "max_iters": (9, 8),
+    }  # fmt: skip

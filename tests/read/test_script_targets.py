@@ -74,3 +74,19 @@ def test_two_columns_or_two_parts_of_one_are_in_order(row: str) -> None:
 def test_labels_of_words_need_the_words_of_their_pieces(aligning: str, expected: str) -> None:
     text = f"def prep(b):\n    x = tok(b['tokens'], is_split_into_words=True)\n    x['labels'] = {aligning}\n"
     assert told(text) == {"word_labels": expected}
+
+
+@pytest.mark.parametrize(
+    ("given", "copied"),
+    [
+        ("tok(text_target=b['de'], truncation=True)", False),
+        ("tok(b['de'], truncation=True)", False),
+        ("tok(b['en'])", True),
+    ],
+)
+def test_ids_taken_from_a_call_are_a_copy_if_the_text_is_the_same(given: str, copied: bool) -> None:
+    code, problem = parse(
+        f"def f(b):\n    x = tok(b['en'])\n    x['labels'] = {given}['input_ids']\n    return x\n"
+    )
+    assert code is not None, problem
+    assert [value for _, value, _ in labels_of(code)] == (["copied"] if copied else [])
