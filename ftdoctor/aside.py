@@ -3,6 +3,7 @@
 `begin(f, x)` begins a call where `second_process()` is open, and returns what gives its result. If
 there is no second process, if the call fails there, or if that process ends, the same call is made
 in this one when its result is asked for: what it gives or raises is the same in any case.
+`while_waiting(f)` is for work of the first process that can be done early, or never.
 """
 
 from __future__ import annotations
@@ -39,6 +40,15 @@ def begin(function: Callable[..., T], *arguments: Any) -> Callable[[], T]:
         return function(*arguments)
 
     return result
+
+
+def while_waiting(chore: Callable[[], object]) -> None:
+    """Let this process do something while it would only wait for the second one.
+
+    It may come to nothing: whoever needs what it does must do it again, and meets its errors then.
+    """
+    if _open:
+        _open[-1].chores.append(chore)
 
 
 @contextlib.contextmanager
@@ -80,6 +90,7 @@ class _Second:
     answers: BinaryIO
     asked: int = 0
     got: list[tuple[bool, Any]] = field(default_factory=list)
+    chores: list[Callable[[], object]] = field(default_factory=list)
 
     def ask(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> int | None:
         """Send a call and return its number, None if nobody is there to take it."""
@@ -98,6 +109,9 @@ class _Second:
 
     def answer(self, number: int) -> Any:
         """Wait for the answer of a call; _NoAnswerError if there is none."""
+        while self.chores and len(self.got) <= number and self._is_silent():
+            with contextlib.suppress(Exception):
+                self.chores.pop(0)()
         try:
             while len(self.got) <= number:
                 self.got.append(pickle.load(self.answers))
@@ -112,6 +126,12 @@ class _Second:
         if not made:
             raise _NoAnswerError
         return value
+
+    def _is_silent(self) -> bool:
+        """Say whether nothing has come that was not looked at."""
+        import select
+
+        return self.pid != 0 and not select.select([self.answers], [], [], 0)[0]
 
     def end(self) -> None:
         """End the process, if that was not done, and leave no zombie."""

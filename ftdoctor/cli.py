@@ -256,8 +256,9 @@ def diagnose(
     """
     import time
     from functools import cache, partial
+    from importlib import import_module
 
-    from ftdoctor.aside import begin, second_process
+    from ftdoctor.aside import begin, second_process, while_waiting
     from ftdoctor.output import parse_formats, render, write_reports
     from ftdoctor.render import prepare_plots
 
@@ -268,6 +269,7 @@ def diagnose(
             begin(prepare_plots)
 
         # Imported while the second process imports what draws.
+        from ftdoctor.detect.engine import warm
         from ftdoctor.diagnose import Options, diagnose_run, gather_with
         from ftdoctor.library import load
         from ftdoctor.observations import observations as known_outcomes
@@ -275,6 +277,9 @@ def diagnose(
         from ftdoctor.render.terminal import print_summary
 
         library = cache(partial(load, tuple(signatures or ()), examples=False))
+        while_waiting(partial(import_module, "polars"))
+        while_waiting(library)
+        while_waiting(lambda: warm(library()))
         files = {
             "production": production, "baseline": baseline, "benchmark": benchmark, "gold": gold
         }  # fmt: skip
@@ -290,7 +295,7 @@ def diagnose(
         )
         # A mistake in what the user wrote is told before the run is read.
         told = known_outcomes(options.observed, library()) if observed or signatures else ()
-        evidence = gather_with(run, options, told, library)
+        evidence = gather_with(run, options, told)
         diagnosis = diagnose_run(evidence, library(), options.deadline)
         if redact_names:
             diagnosis = hide_names(diagnosis, names_of(evidence))

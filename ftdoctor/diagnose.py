@@ -6,7 +6,7 @@ import hashlib
 import math
 import platform
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -109,23 +109,13 @@ def gather(path: str | Path, options: Options, library: Library) -> Run:
     return gather_with(path, options, observations(options.observed, library))
 
 
-def gather_with(
-    path: str | Path,
-    options: Options,
-    told: Sequence[Fact],
-    meanwhile: Callable[[], object] = lambda: None,
-) -> Run:
-    """Read a run as `gather` does, with the outcomes that the user told as facts already.
-
-    `meanwhile` is done where a second process is waited for.
-    """
+def gather_with(path: str | Path, options: Options, told: Sequence[Fact]) -> Run:
+    """Read a run as `gather` does, with the outcomes that the user told as facts already."""
     from ftdoctor.read import Options as ReadOptions
     from ftdoctor.read import read_run
 
     deadline = options.deadline.earlier(READING_SHARE)
-    run = read_run(
-        path, options=ReadOptions(options.choose or None, options.added, deadline, meanwhile)
-    )
+    run = read_run(path, options=ReadOptions(options.choose or None, options.added, deadline))
     run = with_given(replace(run, facts=dict(run.facts) | {f.name: (f,) for f in told}), options)
     return with_comparison(run, compare(gather_good(options), run)) if options.good else run
 

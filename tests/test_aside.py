@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ftdoctor import aside
-from ftdoctor.aside import begin, second_process
+from ftdoctor.aside import begin, second_process, while_waiting
 from ftdoctor.diagnose import Options, diagnose
 from ftdoctor.limits import SECOND_MEMORY, Deadline, TimeUpError
 from ftdoctor.read import console
@@ -85,6 +85,26 @@ def test_calls_are_made_there_in_order_and_their_results_taken_in_any(second: in
     assert second != HERE
     first, last = begin(abs, -1), begin(where, "x" * 300_000)
     assert (last(), first(), first()) == (second, 1, 1)
+
+
+def test_chores_are_done_while_an_answer_is_waited_for_and_not_else(second: int) -> None:
+    done: list[str] = []
+    assert begin(where)() == second
+    while_waiting(lambda: done.append("first"))
+    while_waiting(refuses)
+    while_waiting(lambda: done.append("last"))
+    begin(time.sleep, 0.5)()
+    assert done == ["first", "last"]
+    quick = begin(abs, -1)
+    time.sleep(0.2)
+    while_waiting(lambda: done.append("needless"))
+    assert quick() == 1
+    assert done == ["first", "last"]
+
+
+def test_without_a_second_process_there_is_no_waiting() -> None:
+    while_waiting(refuses)
+    assert begin(where)() == HERE
 
 
 def test_without_a_second_process_the_call_is_made_here() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from types import ModuleType
 
 from ftdoctor.detect import detector_named, unobservable
 from ftdoctor.detect.log import learn
@@ -44,18 +45,31 @@ def detect_one(run: Run, library: Library, name: str, *, strict: bool = False) -
 
 def prepare(run: Run, symptoms: Iterable[Symptom]) -> None:
     """Let each detector module see all its calls first (`prepare(run, calls)`): one-pass scans."""
-    by_module: dict[str, list[Call]] = {}
+    for module, calls in _by_module(symptoms):
+        hook = getattr(module, "prepare", None)
+        if hook is not None:
+            hook(run, calls)
+
+
+def warm(library: Library) -> None:
+    """Import the detectors and make what they make of their calls alone: nothing needs a run."""
+    for module, calls in _by_module(library.symptoms.values()):
+        hook = getattr(module, "warm", None)
+        if hook is not None:
+            hook(calls)
+
+
+def _by_module(symptoms: Iterable[Symptom]) -> Iterator[tuple[ModuleType, list[Call]]]:
+    found: dict[str, list[Call]] = {}
     for symptom in symptoms:
         for call in calls_of(symptom.call):
-            by_module.setdefault(call.detector.split(".", 1)[0], []).append(call)
-    for name, calls in by_module.items():
+            found.setdefault(call.detector.split(".", 1)[0], []).append(call)
+    for name, calls in found.items():
         try:
             module = importlib.import_module(f"ftdoctor.detect.{name}")
         except ModuleNotFoundError:
             continue
-        hook = getattr(module, "prepare", None)
-        if hook is not None:
-            hook(run, calls)
+        yield module, calls
 
 
 class _Engine:

@@ -174,13 +174,21 @@ def prepare(run: Run, calls: Iterable[Call]) -> None:
 
     Messages of calls that decide by themselves are known ones from then on.
     """
-    wanted: dict[str, None] = {}
     calls = list(calls)
-    for call in calls:
-        for key in ("patterns", "unless", "ends_with"):
-            wanted.update(dict.fromkeys(_patterns(call.parameters, key)))
-    log_of(run).find(list(wanted))
+    log_of(run).find(patterns_of(calls))
     learn(run, (call for call in calls if not call.part))
+
+
+def warm(calls: Iterable[Call]) -> None:
+    """Make what `prepare` of the same calls will need, without a run."""
+    _compiled(patterns_of(calls))
+
+
+def patterns_of(calls: Iterable[Call]) -> tuple[str, ...]:
+    """Return all patterns that the calls look for, each once."""
+    keys = ("patterns", "unless", "ends_with")
+    found = (p for call in calls for key in keys for p in _patterns(call.parameters, key))
+    return tuple(dict.fromkeys(found))
 
 
 def learn(run: Run, calls: Iterable[Call]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +17,12 @@ class Options:
     """How to read: `choose` names one run if the place holds several.
 
     `added` are files outside the run, each with its role (`read/added.py`). What is not read
-    before the deadline is passed over. `meanwhile` is done before a second process is waited for.
+    before the deadline is passed over.
     """
 
     choose: str | None = None
     added: tuple[tuple[str, Path], ...] = ()
     deadline: Deadline = NEVER
-    meanwhile: Callable[[], object] = lambda: None
 
 
 def read_run(path: str | Path, *, options: Options | None = None) -> Run:
@@ -53,5 +51,5 @@ def read_run(path: str | Path, *, options: Options | None = None) -> Run:
         ) from None
     redactor = Redactor()
     discovery = clean_paths(replace(discovery, found=(*discovery.found, *more)), redactor)
-    items = read_items(discovery.found, redactor, deadline, options.meanwhile)
+    items = read_items(discovery.found, redactor, deadline)
     return assemble(discovery, items, redactor, deadline.later(ASSEMBLY_SHARE))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ftdoctor.aside import begin
 from ftdoctor.families import Family, family, table
 from ftdoctor.model import Fact, Where
 from ftdoctor.read import tokens
@@ -79,6 +80,7 @@ def derive(parts: RunParts) -> None:
     parts.data = _frame(trained, splits)
     _tell_example(trained)
     _tell_served(trained, splits)
+    begin(tokens.forget)()
 
 
 _ROW_SOURCES = ("script.train", "script.data", "script.other")

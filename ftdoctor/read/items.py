@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ftdoctor.aside import begin
@@ -55,15 +55,11 @@ class Item:
 
 
 def read_items(
-    found: tuple[Found, ...],
-    redactor: Redactor,
-    deadline: Deadline = NEVER,
-    meanwhile: Callable[[], object] = lambda: None,
+    found: tuple[Found, ...], redactor: Redactor, deadline: Deadline = NEVER
 ) -> list[Item]:
     """Read the files, those nearest to the root first, exact copies only once.
 
-    What is not read before the deadline is told by its artifact. `meanwhile` is done before the
-    second process is waited for.
+    What is not read before the deadline is told by its artifact.
     """
     ordered = sorted(found, key=lambda f: (f.source.path.count("/"), f.source.path))
     begun = _begun(ordered)
@@ -71,9 +67,6 @@ def read_items(
     made: dict[str, Item] = {}
     first_of: dict[tuple[str, str], str] = {}
     for each in sorted(ordered, key=_is_long):
-        if each.source.path in begun:
-            import_module("polars")  # needed next
-            meanwhile()
         path = each.source.path
         try:
             with deadline.half().interrupting():
@@ -214,7 +207,7 @@ def reader_named(name: str) -> Reader:
     """Return the reader "module:function" below `ftdoctor.read`, or elsewhere if dotted."""
     module, _, function = name.partition(":")
     full = module if "." in module else f"ftdoctor.read.{module}"
-    reader: Reader = getattr(import_module(full), function)
+    reader: Reader = getattr(importlib.import_module(full), function)
     return reader
 
 
