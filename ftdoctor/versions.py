@@ -53,21 +53,26 @@ def within(found: Version, text: str) -> bool:
 
 def version_in(run: Run, package: str) -> Version | None:
     """Return the version of a package in the run's environment, or None if no file tells it."""
-    for name in (f"environment.package.{package.lower()}", *_ALSO.get(package.lower(), ())):
-        fact = run.fact(name)
-        found = version(str(fact.value)) if fact is not None else None
-        if found is not None:
-            return found
-    return None
+    return next(iter(versions_in(run, package)), None)
+
+
+def versions_in(run: Run, package: str) -> list[Version]:
+    """Return the versions of a package that files tell, the one that counts first."""
+    names = (f"environment.package.{package.lower()}", *_ALSO.get(package.lower(), ()))
+    found = (version(str(fact.value)) for name in names for fact in run.facts.get(name, ()))
+    return [one for one in found if one is not None]
 
 
 def affected(run: Run, ranges: Sequence[str]) -> bool:
-    """Say whether a run may have one of the versions; an unknown version may be any."""
+    """Say whether a run may have one of the versions; an unknown version may be any.
+
+    Of several that files or a ticket tell ("before 2.4, now 2.6"), one is enough.
+    """
     if not ranges:
         return True
     for text in ranges:
         match = _RANGE.fullmatch(text.strip())
-        found = version_in(run, match[1]) if match else None
-        if found is None or within(found, text):
+        found = versions_in(run, match[1]) if match else []
+        if not found or any(within(one, text) for one in found):
             return True
     return False

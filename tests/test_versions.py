@@ -9,7 +9,7 @@ import pytest
 from ftdoctor.diagnose import applicable, diagnose_run
 from ftdoctor.examples import run_from_example
 from ftdoctor.library import load
-from ftdoctor.model import Run, Status
+from ftdoctor.model import Fact, Run, Status, Where
 from ftdoctor.versions import affected, is_range, version, within
 
 LIBRARY = load()
@@ -96,3 +96,12 @@ def test_a_deprecated_cause_is_not_used_and_an_experimental_one_is_marked() -> N
             c for c in diagnose_run(run, replace(LIBRARY, causes=causes)).causes if c.id == cause.id
         ]
         assert [c.title.endswith("(experimental)") for c in found] == ([True] if title else [])
+
+
+def test_one_of_several_versions_that_are_told_is_enough() -> None:
+    name = "environment.package.torch"
+    told = tuple(Fact(name, v, Where("issue.md")) for v in ("2.4.1", "2.6.0"))
+    run = replace(run_from_example({"metrics": {}}), facts={name: told})
+    assert affected(run, ["torch>=2.6"])
+    assert affected(run, ["torch<2.5"])
+    assert not affected(run, ["torch>=2.7"])

@@ -579,6 +579,31 @@ def both_tiny(run: Run, *, below: float = 0.02) -> Observation:
     return absent(text)
 
 
+@detector("evaluation.one_class_by_f1")
+def one_class_by_f1(run: Run, *, above: float, up_to: float, classes_to: int = 50) -> Observation:
+    """Find an accuracy and a macro F1 that only a model with one answer for everything has.
+
+    Who always answers a class of the share a has the accuracy a, and the macro F1 over k classes is
+    2a / (1 + a) / k. The accuracy must be above `above` and at most `up_to`.
+    """
+    scores = {p.series.name.lower(): p for p in task_metrics(run)}
+    accuracy = next((p for name, p in scores.items() if name.endswith(("accuracy", "acc"))), None)
+    macro = next((p for name, p in scores.items() if "f1" in name and "macro" in name), None)
+    if accuracy is None or macro is None:
+        return unobservable("Accuracy and macro F1 were not both evaluated", *EVAL_FILES)
+    hit, score = float(accuracy.values[-1]), float(macro.values[-1])
+    whole = 2 * hit / (1 + hit) if hit > 0 else 0.0
+    text = f"accuracy ends at {hit:.4g} and macro F1 at {score:.4g}"
+    count = next((k for k in range(2, classes_to + 1) if abs(score - whole / k) < SAME_SCORE), None)
+    if count is None or not above < hit <= up_to:
+        return absent(text, accuracy.fact(-1), macro.fact(-1))
+    said = f"{text}: those of one answer for everything among {count} classes"
+    return present(said, accuracy.fact(-1), macro.fact(-1))
+
+
+SAME_SCORE = 0.0015  # scores are logged with four digits or more (judgement)
+
+
 @detector("evaluation.at_chance")
 def at_chance(run: Run, *, classes_to: int = 50, loss_within: float = 0.03) -> Observation:
     """Find a classifier that ends at chance: loss ln(k) and accuracy 1/k for one k.

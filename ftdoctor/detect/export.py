@@ -305,6 +305,20 @@ def gguf_context(run: Run) -> Observation:
     return (absent if ours.value == theirs.value else present)(text, theirs, ours)
 
 
+@detector("export.context_beyond_model")
+def context_beyond_model(run: Run, *, times: float) -> Observation:
+    """Find a Modelfile whose num_ctx is more than `times` the context of the GGUF beside it."""
+    asked, made = run.fact("modelfile.parameter.num_ctx"), run.fact("gguf.context_length")
+    if asked is None or made is None or not str(asked.value).isdigit():
+        return unobservable("Not both a Modelfile with num_ctx and a GGUF are here", GGUF)
+    scaling = run.fact("gguf.rope_scaling")
+    if scaling is not None and scaling.value not in (None, "", "none"):
+        return unobservable(f"The GGUF's positions are scaled ({scaling.value})")
+    text = f"num_ctx is {int(asked.value):,}; the GGUF's context length is {int(made.value):,}"
+    longer = int(asked.value) > times * int(made.value)
+    return (present if longer else absent)(text, asked, made)
+
+
 @detector("export.lora_gguf_incomplete")
 def lora_gguf_incomplete(run: Run) -> Observation:
     """Find a LoRA in GGUF form without the keys by which llama.cpp knows and scales it."""

@@ -385,7 +385,8 @@ class Census:
         if not example.response or example.layout == "preference":
             return
         answer = normalised(example.response)
-        group = self.answers.setdefault(hash_of(normalised(example.prompt)), [0, 0, 0, row.line])
+        asked = "\0".join((normalised(example.prompt), *map(str, example.images)))
+        group = self.answers.setdefault(hash_of(asked), [0, 0, 0, row.line])
         group[0] += 1
         hashed = hash_of(answer)
         group[1] = group[1] or hashed

@@ -348,6 +348,7 @@ FACTS: dict[str, str] = {
     "weights.lost_tensors": "names of tensors that are cut or gone",
     "weights.lfs_pointer": "a Git LFS pointer stands in place of the file",
     "weights.empty_file": "size in bytes of a sound weight file without tensors",
+    "weights.wrapped_layers": "tensors of a full model that are inside an adapter's layers still",
     "weights.zero_size_tensors": "number of tensors with a side of length 0",
     "weights.checked_tensors": "tensors whose values were tested",
     "weights.checked_whole": "true if every value was tested, else only the beginning of each",

@@ -99,16 +99,16 @@ def denies(text: str) -> bool:
 
 
 def named_facts(said: Iterable[Said]) -> Iterator[Fact]:
-    """Yield the versions of packages, and the model if all names in the prose are of one family."""
+    """Yield all versions of packages, and the model if all names in the prose are of one family."""
     from ftdoctor.families import find_family
 
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     models: dict[str, Fact] = {}
     for sentence in said:
         for package, version in _PACKAGE.findall(sentence.text):
             name = _SAME_PACKAGE.get(package.lower(), package.lower())
-            if name not in seen:
-                seen.add(name)
+            if (name, version) not in seen:
+                seen.add((name, version))
                 yield Fact(f"environment.package.{name}", version, sentence.where)
         for name in _MODEL.findall(sentence.text):
             family = find_family(name, "", None)

@@ -279,6 +279,8 @@ def adapter_facts(
 ) -> Iterable[Fact]:
     """Yield ranks, modules, layers, unpaired and zero matrices of a LoRA file; nothing for others.
 
+    Of a full model, `weights.wrapped_layers` names weights still inside the layers of an adapter.
+
     PEFT stores A as [r, in] and B as [out, r]; mlx-lm stores lora_a as [in, r] and lora_b as
     [r, out] under lower-case names and is left alone here.
     """
@@ -291,6 +293,10 @@ def adapter_facts(
     if not sides:
         return
     where = Where(path)
+    wrapped = [tensor.name for tensor in tensors if ".base_layer." in tensor.name]
+    if wrapped:
+        place = Where(path, tensor=wrapped[0])
+        yield Fact("weights.wrapped_layers", wrapped[:NAMES_SHOWN], place)
     pairs = {m: (s["A"], s["B"]) for m, s in sides.items() if {"A", "B"} <= s.keys()}
     unpaired = sorted(m for m, s in sides.items() if len(s) != 2)
     yield Fact("weights.lora_modules", sorted({m.rsplit(".", 1)[-1] for m in sides}), where)

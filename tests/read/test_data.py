@@ -222,3 +222,20 @@ def test_answers_beside_references_are_generations() -> None:
     keys = frozenset({"input", "output", "reference"})
     assert looks_like_generations("samples.jsonl", keys)
     assert not looks_like_generations("train.jsonl", keys)
+
+
+def test_one_question_about_several_images_is_no_contradiction() -> None:
+    def rows(image: str) -> str:
+        return "".join(
+            json.dumps({
+                "images": [image.format(n)],
+                "messages": [
+                    {"role": "user", "content": "What is the sum?"},
+                    {"role": "assistant", "content": f"It is {n}."},
+                ],
+            }) + "\n"
+            for n in range(5)
+        )  # fmt: skip
+
+    assert summary(read(rows("r{}.png")))["conflicts"] == 0
+    assert summary(read(rows("r.png")))["conflicts"] == 5

@@ -243,3 +243,11 @@ def test_agrees_with_the_safetensors_library(tmp_path: Path) -> None:
 def test_samples(name: str, form: str | None) -> None:
     reading = read_safetensors(local_source(SAMPLES, SAMPLES / f"{name}.safetensors"))
     assert facts(reading).get("weights.damage_form") == form
+
+
+def test_layers_of_an_adapter_inside_a_full_model_are_named() -> None:
+    wrapped = "model.layers.0.self_attn.q_proj.base_layer.weight"
+    assert facts(read(pack({wrapped: ("F32", (2,), f32(1, 2)), **lora()})))[
+        "weights.wrapped_layers"
+    ] == [wrapped]
+    assert "weights.wrapped_layers" not in facts(read(pack(lora()), "adapter_model.safetensors"))
