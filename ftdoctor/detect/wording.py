@@ -34,6 +34,8 @@ _PHRASES: Mapping[str, str] = {
     "script.train.labels": "what makes the labels",
     "script.train.reads_in_order": "what reads the rows in their order",
     "script.train.reward_counts": "a reward that counts words without a bound",
+    "script.train.row_keys": "the columns that the script reads",
+    "script.train.turn_keys": "the keys that the script reads of a turn",
     "script.train.trainer": "the script's trainer",
     "shell.command": "the command that starts training",
     "tokenizer.chat_template": "the chat template",
