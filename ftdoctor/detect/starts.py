@@ -53,7 +53,9 @@ def rewards_far(run: Run, *, above: float) -> Observation:
         return absent(f"{text}, not above {number(above)}", far.fact(0))
     rate = _rate_beyond_use(run)
     if rate.state is State.PRESENT and far.step(0) > 1:
-        return unobservable(f"{text}: {rate.text}, and such steps move it so far", "logging_steps: 1")
+        return unobservable(
+            f"{text}: {rate.text}, and such steps move it so far", "logging_steps: 1"
+        )
     return present(f"{text}, above {number(above)}", far.fact(0), curves=(far.curve,))
 
 

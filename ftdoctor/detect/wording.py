@@ -30,6 +30,7 @@ _PHRASES: Mapping[str, str] = {
     "run.kind": "the kind of training",
     "run.trainer": "the trainer",
     "script.test.unguarded_index": "a part of the model's answer that is taken unchecked",
+    "script.train.answer_end": "the text that the script puts behind the answers",
     "script.train.file": "the training script",
     "script.train.labels": "what makes the labels",
     "script.train.reads_in_order": "what reads the rows in their order",

@@ -49,3 +49,18 @@ def test_keys_of_a_row() -> None:
     body = "def to_text(row):\n    return row['ask'] + row.get('output', '')\n"
     assert found(body, "row_keys") == [{"of": "", "keys": ["ask", "output"], "quiet": ["output"]}]
     assert found(body.replace("row['ask']", "str(row)"), "row_keys") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "ends"),
+    [
+        ("tok(r['output'] + END)", ["</s>"]),
+        ("tok(f\"{r['output']}{END}\")", ["</s>"]),
+        ("tok(r['output'] + '</s>\\n')", ["</s>"]),
+        ("tok('the end' + END)", []),
+        ("tok(END)", []),
+        ("r['output'].split(END)", []),
+    ],
+)
+def test_stop_text_behind_a_text_of_the_row(body: str, ends: list[str]) -> None:
+    assert found(f"END = '</s>'\ndef to_text(r):\n    return {body}\n", "answer_end") == ends
