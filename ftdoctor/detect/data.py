@@ -443,7 +443,8 @@ def _label_counts(answers: list[str]) -> Counter[str] | None:
     return counts
 
 
-def _labels(run: Run, split: str) -> Counter[str] | None:
+def labels_of(run: Run, split: str) -> Counter[str] | None:
+    """Return how often each answer of a split occurs, None if the answers are no labels."""
     counts: Counter[str] = Counter()
     rows = 0
     for fact in _files(run, split):
@@ -459,7 +460,7 @@ def imbalanced(run: Run, *, majority: float, ratio: float) -> Observation:
     """Find labels of which one has a share of `majority`, or is `ratio` times the rarest."""
     if not _files(run, "train"):
         return no_rows("train")
-    counts = _labels(run, "train")
+    counts = labels_of(run, "train")
     if counts is None:
         return unobservable("The answers are no labels", "training data with class labels")
     ranked = counts.most_common()
@@ -495,7 +496,7 @@ def label_variants(run: Run, *, above: float) -> Observation:
     """Find labels that differ only in case, blanks or punctuation."""
     if not _files(run, "train"):
         return no_rows("train")
-    counts = _labels(run, "train")
+    counts = labels_of(run, "train")
     if counts is None:
         return unobservable("The answers are no labels", "training data with class labels")
     groups: dict[str, list[str]] = {}

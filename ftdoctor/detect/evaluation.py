@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Literal
 
 from ftdoctor.detect import absent, detector, onset, present, stats, unobservable
+from ftdoctor.detect.classes import labels_learnt
 from ftdoctor.detect.points import (
     EVAL_FILES,
     LIKELIHOOD,
@@ -559,13 +560,15 @@ def gap_grows(run: Run, *, ratio: float = 1.5, minimum: int = 4) -> Observation:
 
 @detector("evaluation.both_tiny")
 def both_tiny(run: Run, *, below: float = 0.02) -> Observation:
-    """Find training and evaluation losses that both end below `below`; not a classifier's.
+    """Find training and evaluation losses that both end below `below`; not of labels.
 
     Absent if evaluation came down over three rows or more above five times that: it was learnt.
     """
     train = curve(run, "loss", minimum=5, kinds=LIKELIHOOD)
     if isinstance(train, Observation):
         return train
+    if labels := labels_learnt(run):
+        return unobservable(f"A loss near zero is success here: {labels}")
     found = eval_losses(run)
     if not found:
         return _no_eval(1, 0)
@@ -602,6 +605,23 @@ def one_class_by_f1(run: Run, *, above: float, up_to: float, classes_to: int = 5
 
 
 SAME_SCORE = 0.0015  # scores are logged with four digits or more (judgement)
+
+
+@detector("evaluation.held_out_below")
+def held_out_below(run: Run, *, below: float) -> Observation:
+    """Find an evaluation loss that ends below a limit on rows that are not those of training.
+
+    Absent too where nothing was evaluated, so that it can be excluded from a condition.
+    """
+    found = eval_losses(run)
+    if not found:
+        return absent("No evaluation loss was logged")
+    last = float(found[0].values[-1])
+    text = f"{found[0].label} ends at {number(last)}"
+    overlap = run.fact("data.overlap.eval")
+    if overlap is not None and overlap.value.get("shared", 0) * 10 > overlap.value.get("rows", 0):
+        return absent(f"{text}, on rows of training", overlap)
+    return present(text, found[0].fact(-1)) if last < below else absent(text, found[0].fact(-1))
 
 
 @detector("evaluation.at_chance")

@@ -62,7 +62,11 @@ def _not_told(text: str) -> Observation:
 
 
 def _fed(run: Run) -> Fed | Observation:
-    """Return the tokens per row between the first and the last count."""
+    """Return the tokens per row between the first and the last count.
+
+    Of two counts of the rows the smaller one holds: a part of the file may be held out, and the
+    last batch of an epoch may not be full.
+    """
     counted = points(run, "num_tokens")
     if counted is None or len(counted) < 3:
         return unobservable("The log counts no tokens", "training log (stdout)")
@@ -72,7 +76,7 @@ def _fed(run: Run) -> Fed | Observation:
         return unobservable("The number of rows that were trained on is not known", "training data")
     if max(rows) > (1 + AGREED) * min(rows):
         return unobservable("Epochs and steps give different numbers of rows")
-    return Fed(tokens / rows[0], counted.fact(-1))
+    return Fed(tokens / min(rows), counted.fact(-1))
 
 
 def _by_epochs(run: Run, epochs: Array) -> float | None:

@@ -18,6 +18,7 @@ SAMPLES = "stdout log with sampled answers, special tokens shown"
 
 # `A: text`, `Output> text`, `[3] text`: a new sample, or another part of the same report.
 _LABEL = re.compile(r"^\s*(?:[\w .()#-]{1,30}[:=>]+(?:\s|$)|\[\d+\]|>>>|-{3,}|={3,}|\*{3,})")
+_RULE = re.compile(r"^\s*(?:-{3,}|={3,}|\*{3,}|#{3,})\s*$")
 _WORDS = re.compile(r"[^\W\d_]{2,}")
 _HEADER = re.compile(
     r"<\|im_start\|>(\w+)|<\|start_header_id\|>(\w+)|<start_of_turn>(\w+)"
@@ -31,9 +32,9 @@ _ANSWERS = ("assistant", "model")
 def stop_passed(run: Run, *, patterns: list[str]) -> Observation:
     """Find a printed answer that holds the stop text of training and goes on after it.
 
-    The lines up to the next label are one answer; the stop text must come again in them, so that
-    it is the model's text and not a line of the log. A stop text that is the model's own end
-    token is left out.
+    The lines up to the next label, or below a rule, are one answer; the stop text must come again
+    in them, so that it is the model's text and not a line of the log. A stop text that is the
+    model's own end token is left out.
     """
     stops = _taught(run)
     if not stops:
@@ -49,7 +50,9 @@ def stop_passed(run: Run, *, patterns: list[str]) -> Observation:
     places = {id(text): number for number, text in enumerate(texts)}
     for text in held:
         stop = next((s for s in foreign if s in text.text), "")
-        if stop and _goes_on(text, stop, texts[places[id(text)] + 1 :][:NEXT_LINES]):
+        place = places[id(text)]
+        before, after = texts[max(0, place - NEXT_LINES) : place], texts[place + 1 :]
+        if stop and (_goes_on(text, stop, after[:NEXT_LINES]) or _comes_again(text, stop, before)):
             said = f"the answer printed at {text.fact.where} goes on after {shown(stop)}"
             return present(f"{said}, the stop text of training", text.fact)
     return absent("Every printed answer ends at its stop text", held[0].fact)
@@ -60,6 +63,7 @@ def _taught(run: Run) -> list[str]:
     found: dict[str, None] = {}
     for fact in run.facts.get("script.train.prompt", ()):
         found.update(dict.fromkeys(fact.value["stops"]))
+    found.update(dict.fromkeys(f.value for f in run.facts.get("script.train.answer_end", ())))
     if not found:
         rows = of_split(run, "train")["stop_text"].drop_nulls().unique().to_list()
         found.update(dict.fromkeys(sorted(text for text in rows if text)))
@@ -80,6 +84,13 @@ def _goes_on(text: Text, stop: str, after: Sequence[Text]) -> bool:
         if said and stop in line.text:
             return True
     return False
+
+
+def _comes_again(text: Text, stop: str, before: Sequence[Text]) -> bool:
+    """Say whether a line below a rule holds the stop text twice, with something in between."""
+    ruled = any(line.path == text.path and _RULE.match(line.text) for line in before)
+    parts = text.text.split(stop)
+    return ruled and any(_WORDS.search(_unmarked(part)) for part in parts[1:-1])
 
 
 def _unmarked(text: str) -> str:

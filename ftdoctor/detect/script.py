@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -218,6 +218,8 @@ def foreign_stop(run: Run) -> Observation:
     """
     prompts = [p for p in facts_named(run, "script.train.prompt") if p.value["stops"]]
     if not prompts:
+        if ends := facts_named(run, "script.train.answer_end"):
+            return _foreign_end(run, ends)
         if run.fact("script.train.prompt"):
             return absent("the training text holds no literal stop text")
         return unobservable("No training text was found in a script", _TRAIN_SCRIPT)
@@ -235,6 +237,21 @@ def foreign_stop(run: Run) -> Observation:
             text = f"the training text ends turns with `{foreign[0]}`, the model's stop is `{own}`"
             return present(f"{text} ({prompt.where})", prompt, *([eos] if eos else []))
     return absent(f"the model's own stop text: {shown(prompts[0].value['stops'])}", *prompts)
+
+
+def _foreign_end(run: Run, ends: Sequence[Fact]) -> Observation:
+    """Judge the stop texts that a script puts behind the answers, outside of any prompt."""
+    known = _stops(run)
+    if not known:
+        return unobservable("The model's stop tokens are not known", "tokenizer files")
+    added = str([f.value for f in facts_named(run, "script.train.added_tokens")])
+    own = [f for f in ends if f.value in known or f.value in added]
+    if own or run.fact("script.train.extends_vocabulary") is not None:
+        return absent(f"the model's own stop text: {shown(ends[0].value)}", *ends)
+    eos = run.fact("tokenizer.eos_token")
+    stop = str(eos.value) if eos else ", ".join(sorted(known)[:3])
+    text = f"answers get {shown(ends[0].value)} at their end, the model's stop is {shown(stop)}"
+    return present(f"{text} ({ends[0].where})", ends[0], *([eos] if eos else []))
 
 
 @detector("script.answer_without_stop", of_text=True)

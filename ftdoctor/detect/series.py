@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+LATE_ROWS, LATE_STEP, LATE_GAPS = 4, 20, 5  # rows, step and distances of a late log (judgement)
 EXACT = 1e-6  # width of a band that means one value (judgement)
 Part = Literal[
     "first", "first-tenth", "first-fifth", "first-half", "whole",
@@ -348,12 +349,19 @@ def level(
     split: str = "train",
     kinds: tuple[str, ...] = (),
 ) -> Observation:
-    """Find that the median of a part of a metric is above and/or below limits."""
+    """Find that the median of a part of a metric is above and/or below limits.
+
+    The first row says nothing of the beginning in a log that begins late: of a resumed run.
+    """
     import numpy as np
 
     found = curve(run, metric, split, minimum=minimum, kinds=kinds)
     if isinstance(found, Observation):
         return found
+    if part == "first" and _begins_late(found):
+        return unobservable(
+            f"the log of {found.label} begins at step {found.step(0)}", *TRAIN_FILES
+        )
     values = np.abs(found.values) if magnitude else found.values
     middle = stats.level(values, part)
     which = "first logged" if part == "first" else "last logged" if part == "last" else "median"
@@ -369,6 +377,15 @@ def level(
         found.fact(place),
         curves=(found.curve,),
     )
+
+
+def _begins_late(found: Points) -> bool:
+    """Say whether the first logged step is far beyond the distance of the others."""
+    import numpy as np
+
+    steps = np.array([found.step(i) for i in range(len(found))])
+    gap = float(np.median(np.diff(steps))) if len(steps) >= LATE_ROWS else 0.0
+    return gap > 0 and steps[0] >= max(LATE_STEP, LATE_GAPS * gap)
 
 
 def limits(above: float | None, below: float | None) -> str:

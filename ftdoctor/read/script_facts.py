@@ -11,6 +11,7 @@ from ftdoctor.read.code import UNKNOWN, Code, argparse_default, dotted, keyword
 from ftdoctor.read.script_best import kept_best_of
 from ftdoctor.read.script_boundary import boundaries_of
 from ftdoctor.read.script_classes import classes_of
+from ftdoctor.read.script_keys import keys_of
 from ftdoctor.read.script_labels import answers_of, appended_ends, labels_of
 from ftdoctor.read.script_loop import label_shifts_of, loop_faults_of, trained_over, walked_rows_of
 from ftdoctor.read.script_rewards import rewards_of
@@ -52,6 +53,7 @@ def facts_of(code: Code, role: str) -> Iterator[Found]:
             loop_faults_of(code),
             kept_best_of(code),
             classes_of(code),
+            keys_of(code),
             _encodings(code),
             _asked(code),
         ):
@@ -63,7 +65,7 @@ def facts_of(code: Code, role: str) -> Iterator[Found]:
         parts += [labels_of(code), boundaries_of(code), appended_ends(code), answers_of(code)]
         parts += [_training(code), _frozen(code), loop_faults_of(code), label_shifts_of(code)]
         parts += [targets_of(code), tokens_of(code), walked_rows_of(code), rewards_of(code)]
-        parts += [kept_best_of(code), _encodings(code), classes_of(code)]
+        parts += [kept_best_of(code), keys_of(code), _encodings(code), classes_of(code)]
     for part in parts:
         for name, value, line in part:
             yield f"{role}.{name}", value, line

@@ -29,6 +29,7 @@ _MARKER_NAMES = re.compile(
 )
 _PROBE_NAMES = re.compile(r"^(?:test|val|valid|validation|eval|demo|infer|inference|probe)(?:_|$)")
 _WORD = re.compile(r"[^\W\d_]{2,}")
+_SLOT_AND_END = re.compile(r"\}\s*(" + "|".join(map(re.escape, STOP_TEXTS)) + r")\s*$")
 _MARKER_TEXT = re.compile(
     "|".join(map(re.escape, STOP_TEXTS)) + r"|<\|?[\w/]+\|?>|\[/?INST\]|#{2,3} ?\w+:?|\b\w+:"
 )
@@ -39,6 +40,7 @@ def prompts_of(code: Code, role: str) -> Iterator[Found]:
 
     A prompt's value: `text` with slots, `formats`, `stops` it holds, `closer` before the model's
     header, `answer` (what follows that header, None without one).
+    A stop text that is put behind a text of the row, `row["output"] + END`, is `<role>.answer_end`.
     Prompts that a training script only generates from are `probe`. Templates in Jinja are facts
     `<role>.chat_template`, calls of apply_chat_template `<role>.applies_chat_template`.
     """
@@ -49,9 +51,17 @@ def prompts_of(code: Code, role: str) -> Iterator[Found]:
             continue
         shown = readable(text)
         if not _is_prompt(text, shown):
+            if (end := _end_of_slot(shown)) and not is_probe(code, node):
+                yield f"{role}.answer_end", end, node.lineno
             continue
         name = "probe" if role == "train" and is_probe(code, node) else role
         yield f"{name}.prompt", described(shown), node.lineno
+
+
+def _end_of_slot(shown: str) -> str:
+    """Return the stop text with which a text ends right behind a slot, "" for any other text."""
+    found = _SLOT_AND_END.search(shown)
+    return found.group(1) if found else ""
 
 
 def described(text: str) -> dict[str, Any]:
