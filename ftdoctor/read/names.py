@@ -111,6 +111,7 @@ SETTINGS: dict[str, str] = {
     "model.pretrained": "model_name_or_path",
     "model_path": "model_name_or_path",
     "_name_or_path": "model_name_or_path",
+    "checkpointer.checkpoint_dir": "model_name_or_path",  # torchtune: the folder of the base model
     "training.method": "method",
     "finetuning_type": "adapter",
     "fine_tune_type": "adapter",
