@@ -48,9 +48,10 @@ def held_by_others(run: Run, *, above: float) -> Observation:
     log = log_of(run)
     checked: list[tuple[Text, _Shares]] = []
     for text in log.texts:
-        if _OUT_OF_MEMORY in text.text.lower() and not log.survived(text):
-            if (shares := _shares(text.wrapped or text.text)) is not None:
-                checked.append((text, shares))
+        if _OUT_OF_MEMORY not in text.text.lower() or log.survived(text):
+            continue
+        if (shares := _shares(text.wrapped or text.text)) is not None:
+            checked.append((text, shares))
     if not checked:
         return unobservable("No message names what each process held", LOG)
     for text, found in checked:

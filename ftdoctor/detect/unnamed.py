@@ -19,7 +19,7 @@ _NAMES_WEIGHTS = re.compile(
     r"|hf_path|_component_)$",
     re.IGNORECASE,
 )
-# Where weights go to, what is said of a model without naming one, and models beside the trained one.
+# Where weights go to, what is said of a model without naming one, and models beside it.
 _NAMES_ANOTHER = re.compile(
     r"save|output|out_dir|dtype|best_model|metric|max_len|parallel|teacher|reward|judge|ref_model"
     r"|dataset|run_name|project|loss|optim|scheduler|tokenizer",
