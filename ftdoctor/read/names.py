@@ -259,6 +259,7 @@ FACTS: dict[str, str] = {
     "run.others": "folders of other runs in the same place that were put aside",
     "args.class": "class pickled in training_args.bin, as `trl.trainer.sft_config.SFTConfig`",
     "config.dialect": "tool whose configuration a file is: axolotl, hf, generic, ...",
+    "config.use": "path of a settings file that uses the trained model, beside one that trains it",
     "config.number_as_text": "name of a YAML setting such as 1e-4 that PyYAML takes for text",
     "security.pickle_globals": "list of dangerous globals that a pickle names",
     "log.aside": "text: a log that was not used for the curves, and why",
