@@ -9,6 +9,7 @@ from typing import Any, Literal
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.facts import number
 from ftdoctor.detect.log import log_of
+from ftdoctor.detect.paths import is_data_file, named_files
 from ftdoctor.detect.script import family_of
 from ftdoctor.detect.wording import named, said, shown
 from ftdoctor.families import has_no_chat_format
@@ -285,18 +286,14 @@ def dataset_path_missing(run: Run) -> Observation:
 
     Judged only if the run holds data files at all, for a run is often stored without its data.
     """
-    named = [
-        f
-        for f in (*run.settings.get("dataset", ()), *run.facts.get("script.train.data_path", ()))
-        if isinstance(f.value, str) and _is_data_file(f.value)
-    ]
+    named = named_files(run)
     if not named:
         return unobservable("No local data file is named in the settings", _CONFIG)
     stored = {PurePosixPath(a.path).name for a in run.artifacts}
     gone = [f for f in named if PurePosixPath(f.value.replace("\\", "/")).name not in stored]
     if not gone:
         return absent(f"{shown(named[0].value)} is here", *named)
-    if not any(_is_data_file(a.path) and a.kind.startswith("data") for a in run.artifacts):
+    if not any(is_data_file(a.path) and a.kind.startswith("data") for a in run.artifacts):
         return unobservable("The run was stored without its data files", "training data")
     return present(f"{shown(gone[0].value)} ({gone[0].where}) is not among the run's files", *gone)
 
@@ -341,13 +338,8 @@ def _first_file(run: Run, name: str) -> Fact | None:
     value = fact.value if fact else None
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    usable = fact is not None and isinstance(value, str) and _is_data_file(value)
+    usable = fact is not None and isinstance(value, str) and is_data_file(value)
     return Fact(name, value, fact.where) if fact is not None and usable else None
-
-
-def _is_data_file(path: str) -> bool:
-    remote = "://" in path
-    return not remote and path.lower().endswith((".jsonl", ".json", ".csv", ".parquet", ".txt"))
 
 
 # --- evaluation and checkpoints ---------------------------------------------------------------

@@ -1047,59 +1047,6 @@ def questions_as_answers(run: Run, *, above: float) -> Observation:
     )  # fmt: skip
 
 
-@detector("data.teacher_wrong")
-def teacher_wrong(run: Run, *, below: float) -> Observation:
-    """Compare teacher labels with ground truth: columns of one row, or a file of gold answers."""
-    rows = of_split(run, "train")
-    if not rows.height:
-        return no_rows("train")
-    pairs = list(_gold_pairs(run, rows))
-    if len(pairs) < 20:
-        return unobservable("No ground truth to compare the labels with", HOMES["gold"])
-    same = sum(a.strip().casefold() == b.strip().casefold() for a, b, _ in pairs)
-    share = same / len(pairs)
-    text = f"{same:,} of {len(pairs):,} labels ({share:.0%}) agree with the ground truth"
-    wrong = [p for p in pairs if p[0].strip().casefold() != p[1].strip().casefold()]
-    if share < below and wrong:
-        facts = [Fact("data.label", f"{a!r}, truth {b!r}", w) for a, b, w in wrong[:3]]
-        return present(f"{text}, e.g. {wrong[0][2]}", *facts)
-    return absent(text)
-
-
-def gold_agreement(run: Run) -> float | None:
-    """Return the share of labels that agree with the ground truth, None below 20 pairs."""
-    pairs = list(_gold_pairs(run, of_split(run, "train")))
-    same = sum(a.strip().casefold() == b.strip().casefold() for a, b, _ in pairs)
-    return same / len(pairs) if len(pairs) >= 20 else None
-
-
-_GOLD = ("gold", "ground_truth", "gold_label", "true_label", "gold_answer", "reference_label")
-_GOLD_KEYS = tuple(f'"{key}"' for key in _GOLD)
-_TEACHER = ("teacher", "teacher_label", "label", "pseudo_label", "completion", "output", "response")
-
-
-def _gold_pairs(run: Run, rows: pl.DataFrame) -> Iterator[tuple[str, str, Where]]:
-    gold = {
-        (p or "").casefold().strip(): r
-        for p, r in of_split(run, "gold").select("prompt", "response").iter_rows()
-        if r
-    }
-    columns = rows.select("path", "line", "prompt", "response", "record")
-    for path, line, prompt, response, text in columns.iter_rows():
-        if gold and prompt and response:
-            truth = gold.get(prompt.casefold().strip())
-            if truth is not None:
-                yield response, truth, Where(path, line=line)
-            continue
-        if not any(key in text for key in _GOLD_KEYS):
-            continue
-        record = json.loads(text)
-        truths = [record[k] for k in _GOLD if isinstance(record.get(k), str)]
-        given = [record[k] for k in _TEACHER if isinstance(record.get(k), str)]
-        if truths and given:
-            yield given[0], truths[0], Where(path, line=line)
-
-
 @detector("data.constant_prefix")
 def constant_prefix(run: Run, *, above: float, min_chars: int) -> Observation:
     """Find that more than a share of all prompt text is one prefix that every row repeats."""

@@ -23,6 +23,7 @@ LONGEST = 8000  # characters of a line that are searched; of a longer one both e
 SET_MEMORY = 64 << 20  # bytes for the automaton; RE2's 8 MB are too few for 300 patterns
 NEAR = 400  # lines above an exception in which its frames are looked for
 HEADER = "Traceback (most recent call last)"
+DURING = "During handling of the above exception, another exception occurred"
 PARALLEL = re.compile(r"(?i)rank|worker|proc|gpu|node|host|local|task|attempt")
 LOG = "stdout log"
 
@@ -132,7 +133,8 @@ class Log:
     `earlier` are logs of starts before the one that trained; the lines of an excerpt with
     omissions are not `ordered`; `known` are the lines by which
     signatures know a message, by pattern; `fatal` the patterns of them that end a run, `specific`
-    those whose signature yields to no other.
+    those whose signature yields to no other. `chained` gives the place of the exception that ended
+    a chain by place and words of those that were being handled.
     """
 
     texts: list[Text]
@@ -144,6 +146,7 @@ class Log:
     known: dict[str, list[Text]] = field(default_factory=dict)
     fatal: set[str] = field(default_factory=set)
     specific: set[str] = field(default_factory=set)
+    chained: Mapping[tuple[str, int, str], tuple[str, int]] = field(default_factory=dict)
 
     def find(self, patterns: Sequence[str]) -> list[Text]:
         """Return the lines in which one of the patterns occurs, in order."""
@@ -151,6 +154,18 @@ class Log:
         if new:
             self.hits.update(scan(self.texts, new))
         return [self.texts[i] for i in sorted({i for p in patterns for i in self.hits[p]})]
+
+    def replaced(self, text: Text, patterns: Sequence[str]) -> bool:
+        """Say whether this exception was handled, and the one that ended its chain is known.
+
+        `patterns` are those of the symptom that asks; what they know is no other message.
+        """
+        last = self.chained.get((text.path, text.line, _title(text.text)))
+        return last is not None and any(
+            (known.path, known.line) == last
+            for pattern in self.specific - set(patterns)
+            for known in self.known[pattern]
+        )
 
     def survived(self, text: Text) -> bool:
         """Say whether training is known to have gone on, or begun anew, after this line."""
@@ -166,7 +181,8 @@ def log_of(run: Run) -> Log:
     progress = _progress(run)
     earlier = earlier_starts({*progress, *(text.path for text in texts)}, progress)
     ordered = run.fact("run.excerpt") is None or not any(t.text.startswith("...") for t in texts)
-    return Log(texts, list(_tracebacks(texts)), progress, earlier, ordered)
+    chained = dict(_chained(texts))
+    return Log(texts, list(_tracebacks(texts)), progress, earlier, ordered, chained=chained)
 
 
 def prepare(run: Run, calls: Iterable[Call]) -> None:
@@ -335,6 +351,38 @@ def _above(stream: Sequence[Text], line: int) -> list[str]:
     return body[::-1]
 
 
+def _chained(texts: Sequence[Text]) -> Iterator[tuple[tuple[str, int, str], tuple[str, int]]]:
+    """Yield handled exceptions, each with the place of the one that ended its chain.
+
+    Python prints the words of `DURING` between the two. In the event of a traceback the line of a
+    handled one bears the place of the last.
+    """
+    by_stream: dict[tuple[str, int | None], list[Text]] = {}
+    for text in texts:
+        if not text.event:
+            by_stream.setdefault((text.path, text.rank), []).append(text)
+    for stream in by_stream.values():
+        before: Text | None = None
+        handled: list[Text] = []
+        for text in stream:
+            if DURING in text.text and before is not None:
+                handled.append(before)
+                before = None
+            elif EXCEPTION.match(text.text):
+                last = text.path, text.line
+                for one in handled if before is None else ():
+                    yield (one.path, one.line, _title(one.text)), last
+                    yield (*last, _title(one.text)), last
+                before = text
+            elif handled and before is not None and HEADER in text.text:
+                handled = []
+
+
+def _title(text: str) -> str:
+    """Return the words of an exception, without what an event puts around them."""
+    return text.strip().removeprefix("after ").partition(" (File ")[0][:QUOTE]
+
+
 def _progress(run: Run) -> dict[str, int]:
     """Return, per file, the last line that shows training going on."""
     import polars as pl
@@ -384,12 +432,15 @@ def matches(
     fatal: bool = False,
     before_end: bool = False,
     yields: bool = False,
+    fallback: bool = False,
     at_least: int = 1,
 ) -> Observation:
     """Find lines in which one of the patterns occurs and none of `unless`.
 
     With `before_end`, lines after the end of training do not count. With `yields`, the patterns
     name a whole class of errors: a line that another symptom knows more closely does not count.
+    With `fallback`, what is looked for is often tried first and done without: an exception does
+    not count if another one, raised while it was handled, is known by another symptom.
 
     With `fatal`, a line after which the same file shows training going on does not count: the
     error was handled, or belongs to an earlier start whose log was appended to.
@@ -404,6 +455,8 @@ def matches(
     if yields and found:
         closer = {id(t) for p in log.specific - set(patterns) for t in log.known[p]}
         found = [t for t in found if id(t) not in closer]
+    if fallback:
+        found = [t for t in found if not log.replaced(t, patterns)]
     if before_end:
         ends = {f.where.path: f.where.line for f in run.facts.get("progress.finished", ())}
         found = [t for t in found if not 0 < (ends.get(t.path) or 0) < t.line]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ftdoctor.detect import absent, detector, present, stats, unobservable
-from ftdoctor.detect.data import gold_agreement
+from ftdoctor.detect import absent, detector, gold, present, stats, unobservable
 from ftdoctor.detect.evaluation import task_metrics
 from ftdoctor.detect.points import EVAL_FILES, fact_number
 from ftdoctor.detect.rows import HOMES
@@ -20,7 +19,7 @@ def caps_student(run: Run, *, within: float, below: float) -> Observation:
     and more caps nothing worth speaking of.
     """
     stated = fact_number(run, "data.teacher_accuracy")
-    agreement = gold_agreement(run)
+    agreement = gold.agreement(run)
     if stated is None and agreement is None:
         return unobservable("The teacher's accuracy is not known", HOMES["gold"])
     teacher = stated[0] if stated else (agreement or 0.0)

@@ -70,6 +70,9 @@ def appender(run: Run, *, templated: bool) -> str | None:
         return ""
     if name in CLOSE_ANSWERS:
         return name
+    renderer = run.setting("renderer_name")
+    if renderer is not None and isinstance(renderer.value, str):
+        return f"the renderer `{renderer.value}`"  # renderers of conversations close every turn
     for fact_name in ("script.train.appends_eos", "tokenizer.add_eos_token"):
         fact = run.fact(fact_name)
         if fact is not None and fact.value is True:
@@ -217,9 +220,10 @@ def eos_missing(run: Run, *, above: float, sure: bool = True) -> Observation:
     if hits.height and who:
         return absent(f"{who} appends the end token")
     columns = hits.filter(pl.col("rendered_by") == "joined").height == hits.height > 0
-    if columns and who is None and not sure and run.fact("script.train.loop") is not None:
-        # Columns of questions and answers hold no stop token; the loop's text is put together.
-        return unobservable("How the loop puts question and answer together is not known", _SCRIPT)
+    if columns and who is None and not sure:
+        # Columns of questions, answers and labels hold no stop token: a renderer, a template or a
+        # loop makes the text of them, and may put one there.
+        return unobservable("How question and answer are put together is not known", _SCRIPT)
     if hits.height / rows.height > above and who is None and sure:
         said = f"{hits.height:,} of {rows.height:,} rows hold no stop token; the trainer may add it"
         return unobservable(said, "training script, or the versions of trl and unsloth")

@@ -17,6 +17,7 @@ from ftdoctor.read.curve import Curves, Log, Pace, assemble_curves
 from ftdoctor.read.derive import derive, rows_frame
 from ftdoctor.read.items import UNREAD
 from ftdoctor.read.names import setting_name
+from ftdoctor.read.purpose import files_of_use
 from ftdoctor.read.reading import Record
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def assemble(
         record_counts={i.artifact.path: i.reading.record_count for i in items},
         texts={i.artifact.path: i.reading.texts for i in items if i.reading.texts},
     )
+    for path, where in files_of_use(items).items():
+        parts.add("config.use", path, where)
     for fact in survey(discovery.sources).facts:
         parts.facts.setdefault(fact.name, []).append(fact)
     curves = assemble_curves(_logs(items, parts))
@@ -138,19 +141,24 @@ def assemble(
 # --- settings and facts -----------------------------------------------------------------------
 
 
-def gather_settings(items: Iterable[Item]) -> dict[str, list[Fact]]:
-    """Return settings by canonical name, highest authority first; null means not set, so none."""
-    ranked: list[tuple[int, int, Fact]] = []
+def gather_settings(items: Sequence[Item]) -> dict[str, list[Fact]]:
+    """Return settings by canonical name, highest authority first; null means not set, so none.
+
+    A file that uses the trained model comes behind the files of its kind that train.
+    """
+    uses = files_of_use(items)
+    ranked: list[tuple[int, bool, int, Fact]] = []
     for item in items:
+        use = item.artifact.path in uses
         authority = AUTHORITY.get(item.artifact.kind, DEFAULT_AUTHORITY)
         depth = item.artifact.path.count("/")
         for found in item.reading.settings:
             fact = Fact(setting_name(found.name), parse_value(found.value), found.where)
             if fact.value is not None:
-                ranked.append((authority, depth, fact))
-    ranked.sort(key=lambda entry: entry[:2])
+                ranked.append((authority, use, depth, fact))
+    ranked.sort(key=lambda entry: entry[:3])
     settings: dict[str, list[Fact]] = defaultdict(list)
-    for authority, _, fact in ranked:
+    for authority, *_, fact in ranked:
         rounded = fact.name in ROUNDED and authority == AUTHORITY["trainer-state"]
         if fact not in settings[fact.name] and not (rounded and settings[fact.name]):
             settings[fact.name].append(fact)

@@ -46,7 +46,7 @@ _SPLITS = (
     ("benchmark", r"benchmark|mmlu|gsm8k_test|humaneval|bench"),
     ("test", r"tests?|testing|held_?out"),
     ("eval", r"eval|evaluation|valid|validation|val|dev"),
-    ("gold", r"gold|ground_?truth"),
+    ("gold", r"gold|ground_?truth|spot_?checks?|spot_?checked|hand_?checked|human_?checked"),
     ("train", r"train|training|sft|finetune|fine_?tuning"),
 )
 _SPLIT_PATTERNS = [(s, re.compile(rf"(?:^|[^a-z]){p}(?:[^a-z]|$)")) for s, p in _SPLITS]

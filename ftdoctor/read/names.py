@@ -111,6 +111,7 @@ SETTINGS: dict[str, str] = {
     "model.pretrained": "model_name_or_path",
     "model_path": "model_name_or_path",
     "_name_or_path": "model_name_or_path",
+    "checkpointer.checkpoint_dir": "model_name_or_path",  # torchtune: the folder of the base model
     "training.method": "method",
     "finetuning_type": "adapter",
     "fine_tune_type": "adapter",
@@ -260,6 +261,7 @@ FACTS: dict[str, str] = {
     "run.others": "folders of other runs in the same place that were put aside",
     "args.class": "class pickled in training_args.bin, as `trl.trainer.sft_config.SFTConfig`",
     "config.dialect": "tool whose configuration a file is: axolotl, hf, generic, ...",
+    "config.use": "path of a settings file that uses the trained model, beside one that trains it",
     "config.number_as_text": "name of a YAML setting such as 1e-4 that PyYAML takes for text",
     "security.pickle_globals": "list of dangerous globals that a pickle names",
     "log.aside": "text: a log that was not used for the curves, and why",
