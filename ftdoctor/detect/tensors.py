@@ -82,10 +82,15 @@ def pointers_only(run: Run) -> Observation:
 
 
 @detector("tensors.damaged")
-def damaged(run: Run, *, gguf: bool) -> Observation:
-    """Find a weight file that is cut, empty or malformed, GGUF or other (no Git LFS pointers)."""
+def damaged(run: Run, *, gguf: bool, suffixes: tuple[str, ...] = ()) -> Observation:
+    """Find a weight file that is cut, empty or malformed, GGUF or other (no Git LFS pointers).
+
+    With `suffixes`, only files that end with one of them count.
+    """
 
     def wanted(path: str) -> bool:
+        if suffixes and not path.lower().endswith(tuple(suffixes)):
+            return False
         return path.lower().endswith(".gguf") is gguf
 
     facts = [f for f in run.facts.get("weights.damage", ()) if wanted(f.where.path)]
@@ -104,7 +109,8 @@ def damaged(run: Run, *, gguf: bool) -> Observation:
         fact = Fact("weights.damage", "empty", where)
         return present(f"`{empty[0].path}` is empty (0 bytes)", fact)
     sound = any(a.state is ArtifactState.READ for a in weights)
-    if sound or ("gguf.tensor_count" if gguf else "weights.tensor_count") in run.facts:
+    counted = ("gguf.tensor_count" if gguf else "weights.tensor_count") in run.facts
+    if sound or (counted and not suffixes):
         return absent("Every weight file ends where its header says")
     need = "GGUF file" if gguf else WEIGHTS
     return unobservable(f"No {need} to look at", need)
