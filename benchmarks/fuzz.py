@@ -44,6 +44,8 @@ ABOUT_DAMAGE = frozenset({
     "safetensors-truncated-or-corrupt", "gguf-truncated-or-tensor-count-wrong",
     "chat-template-syntax-or-runtime-error",
 })  # fmt: skip
+# What is left of a known exception when its words are cut: the report says less, not something else.
+SAYS_LESS = frozenset({"uncaught-exception"})
 INTERESTING = (
     b"\0" * 8, b"\xff" * 8, b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"9" * 400, b"-1", b"1e999", b"NaN",
     b"[" * 3000, b'{"a":' * 3000, b"(" * 3000, b"{{" * 500, b"\n" * 300, b"\r", b'"', b"\\", b"\\u0000",
@@ -315,7 +317,7 @@ def _compare(known: dict[str, Any], found: Any, about: dict[str, Any], outcome: 
     new = {c: r for c, r in probable(found).items() if c not in known}
     outcome.states["bolder" if new else "same or weaker"] += 1
     for name, cause in new.items():
-        if name not in ABOUT_DAMAGE:
+        if name not in ABOUT_DAMAGE and not (name in SAYS_LESS and known):
             outcome.fail(f"new cause {name}", {**about, "probability": cause.probability})
 
 

@@ -151,8 +151,8 @@ def _model_names(run: Run) -> list[Any]:
 # --- strategy, layout, template ---------------------------------------------------------------
 
 
-def _strategy(run: Run) -> tuple[Literal["chat", "text"] | None, Fact | None]:
-    """Return whether the configuration asks for chats or plain text, and where it says so."""
+def _strategy(run: Run) -> tuple[Literal["chat", "text", "fields"] | None, Fact | None]:
+    """Return whether the configuration asks for chats, plain text or fields, and where it does."""
     for name in ("data_strategy", "strategy", "dataset_format", "dataset_type"):
         for fact in run.settings.get(name, ()):
             word = str(fact.value).split(".")[-1].strip().lower()
@@ -160,6 +160,8 @@ def _strategy(run: Run) -> tuple[Literal["chat", "text"] | None, Fact | None]:
                 return "chat", fact
             if word in _TEXT:
                 return "text", fact
+            if word.startswith("alpaca"):
+                return "fields", fact
     return None, None
 
 
@@ -186,7 +188,10 @@ def chat_strategy_without_template(run: Run) -> Observation:
 
 @detector("config.layout_against_strategy")
 def layout_against_strategy(run: Run) -> Observation:
-    """Find rows of messages under a text strategy, or rows of text under a chat strategy."""
+    """Find rows of messages under a strategy for text or fields, or text under one for chats.
+
+    The strategies called alpaca read `instruction`, `input` and `output` (axolotl, LLaMA-Factory).
+    """
     kind, fact = _strategy(run)
     layouts = run.facts.get("data.layout", ())
     if fact is None:
@@ -194,7 +199,7 @@ def layout_against_strategy(run: Run) -> Observation:
     if not layouts:
         return unobservable("The rows' layout is not known", "training data")
     layout = str(layouts[0].value)
-    clash = (kind == "text" and layout in _CHAT_LAYOUTS) or (
+    clash = (kind != "chat" and layout in _CHAT_LAYOUTS) or (
         kind == "chat" and layout in _TEXT_LAYOUTS
     )
     text = f"{said(fact)}, the rows are {layout}"
