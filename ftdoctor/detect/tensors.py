@@ -110,7 +110,8 @@ def damaged(run: Run, *, gguf: bool, suffixes: tuple[str, ...] = ()) -> Observat
         return present(f"`{empty[0].path}` is empty (0 bytes)", fact)
     sound = any(a.state is ArtifactState.READ for a in weights)
     counted = ("gguf.tensor_count" if gguf else "weights.tensor_count") in run.facts
-    if sound or (counted and not suffixes):
+    others = any(a.kind in WEIGHT_KINDS for a in run.artifacts)
+    if sound or (counted and not (suffixes and others)):
         return absent("Every weight file ends where its header says")
     need = "GGUF file" if gguf else WEIGHTS
     return unobservable(f"No {need} to look at", need)
