@@ -231,9 +231,9 @@ def _rows(peek: Peek) -> bool:
 
 
 def _table(peek: Peek) -> bool:
-    from ftdoctor.read.data import looks_like_rows
+    from ftdoctor.read.data import looks_like_classes, looks_like_rows
 
-    return _csv(peek) and looks_like_rows(peek.columns)
+    return _csv(peek) and (looks_like_rows(peek.columns) or looks_like_classes(peek.source))
 
 
 def _token_ids(peek: Peek) -> bool:

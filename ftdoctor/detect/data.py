@@ -27,6 +27,7 @@ from ftdoctor.detect.rows import (
     text_list,
 )
 from ftdoctor.detect.script import facts_named
+from ftdoctor.detect.tokens import tokens_added
 from ftdoctor.model import Call, Fact, Observation, Run, Where
 from ftdoctor.render.text import plural
 
@@ -1139,13 +1140,18 @@ def _supervised_sample(
 
 @detector("data.special_tokens_inside")
 def special_tokens_inside(run: Run, *, above: float) -> Observation:
-    """Find control tokens of this tokenizer inside message contents or answers."""
+    """Find control tokens of this tokenizer inside message contents or answers.
+
+    Tokens that were added for these rows are content: a script adds them, or they are extra ones
+    of the tokenizer that neither its template nor a known format knows.
+    """
     import polars as pl
 
     special = run.fact("tokenizer.special_tokens")
     if special is None:
         return unobservable("The tokenizer's special tokens are not known", "tokenizer files")
-    marks = [t for t in special.value if _is_control(t)]
+    content = _added_for_rows(run)
+    marks = [t for t in special.value if _is_control(t) and t not in content]
     rows = of_split(run, "train").filter(pl.col("layout") != "text")
     rows = rows.filter(pl.col("prompt").is_not_null() | pl.col("response").is_not_null())
     if not rows.height:
@@ -1154,10 +1160,25 @@ def special_tokens_inside(run: Run, *, above: float) -> Observation:
         return absent("This tokenizer has no control tokens")
     texts = rows.select(pl.concat_str(["prompt", "response"], ignore_nulls=True)).to_series()
     flags = texts.str.contains_any(marks)
+    held = next((m for m in marks if texts.str.contains(m, literal=True).any()), marks[0])
     return share_of(
-        rows, rows.filter(flags), f"hold a control token such as {marks[0]!r} inside their content",
+        rows, rows.filter(flags), f"hold a control token such as {held!r} inside their content",
         above=above, fact="data.record", column="record",
     )  # fmt: skip
+
+
+_OF_A_FORMAT = re.compile(r"im_|eot|eom|turn|header|text|user|assistant|system|sep|return|message")
+
+
+def _added_for_rows(run: Run) -> set[str]:
+    """Return the special tokens that were added for what the rows say, not to part turns."""
+    ends = {
+        f.value for n in ("eos", "bos", "pad") for f in run.facts.get(f"tokenizer.{n}_token", ())
+    }
+    template = " ".join(str(f.value) for f in run.facts.get("tokenizer.chat_template", ()))
+    extra = [t for f in run.facts.get("tokenizer.extra_special_tokens", ()) for t in f.value]
+    own = {t for t in extra if t not in template and not _OF_A_FORMAT.search(t)}
+    return (own | set(tokens_added(run))) - ends
 
 
 def _is_control(text: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -40,6 +41,9 @@ EXCEPTION = re.compile(
     r"|.{0,60}?\b(?:ERROR|CRITICAL|FATAL)\b[^'\"`]{0,80}?[\s:])?"
     r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Failure|NotFound|Mismatch)\b(?::|$)"
 )
+
+# `repr()` of an exception within a sentence: some code caught it and told of it.
+TOLD = re.compile(r"\b[A-Z]\w*(?:Error|Exception)\(")
 
 # Packages that watch a run from a thread of their own: what is raised there ends no training. The
 # standard library's frames between theirs say nothing.
@@ -433,6 +437,7 @@ def matches(
     before_end: bool = False,
     yields: bool = False,
     fallback: bool = False,
+    uncaught: bool = False,
     at_least: int = 1,
 ) -> Observation:
     """Find lines in which one of the patterns occurs and none of `unless`.
@@ -441,6 +446,7 @@ def matches(
     name a whole class of errors: a line that another symptom knows more closely does not count.
     With `fallback`, what is looked for is often tried first and done without: an exception does
     not count if another one, raised while it was handled, is known by another symptom.
+    With `uncaught`, an exception that a script caught and printed while it went on does not count.
 
     With `fatal`, a line after which the same file shows training going on does not count: the
     error was handled, or belongs to an earlier start whose log was appended to.
@@ -457,6 +463,9 @@ def matches(
         found = [t for t in found if id(t) not in closer]
     if fallback:
         found = [t for t in found if not log.replaced(t, patterns)]
+    if uncaught and found:
+        told = _told(run, found)
+        found = [t for t in found if id(t) not in told]
     if before_end:
         ends = {f.where.path: f.where.line for f in run.facts.get("progress.finished", ())}
         found = [t for t in found if not 0 < (ends.get(t.path) or 0) < t.line]
@@ -471,6 +480,22 @@ def matches(
     if run.fact("run.pasted"):
         return unobservable("What was pasted holds no such message", LOG)
     return absent("No such message in the console output")
+
+
+def _told(run: Run, found: Sequence[Text]) -> set[int]:
+    """Return the lines by which a script tells of exceptions that it caught.
+
+    They are part of no traceback, and stand behind the end of training, where a model's outputs
+    are checked, or quote the exception's `repr()` in several lines of a file: it went on.
+    """
+    ends = {f.where.path: f.where.line or 0 for f in run.facts.get("progress.finished", ())}
+    plain = [t for t in found if not t.event and not EXCEPTION.match(t.text)]
+    quoting = Counter(t.path for t in plain if TOLD.search(t.text) for _ in range(t.count))
+    return {
+        id(t)
+        for t in plain
+        if 0 < ends.get(t.path, 0) < t.line or (TOLD.search(t.text) and quoting[t.path] > 1)
+    }
 
 
 def _quoted(found: Sequence[Text], total: int) -> str:

@@ -519,7 +519,10 @@ def _step_at(rates: Points, place: int) -> float:
 
 @detector("lr.differs_from_setting")
 def differs_from_setting(run: Run, *, tolerance: float = 0.05) -> Observation:
-    """Find a highest logged rate that is not the configured one (after warm-up)."""
+    """Find a highest logged rate that is not the configured one (after warm-up).
+
+    Unobservable where what is configured is but a default of the script's command line.
+    """
     rates = _rates(run, 10)
     if isinstance(rates, Observation):
         return rates
@@ -528,6 +531,10 @@ def differs_from_setting(run: Run, *, tolerance: float = 0.05) -> Observation:
         return unobservable("the configured learning rate is not known", "training configuration")
     peak = float(rates.values.max())
     text = f"the highest logged learning rate is {peak:.3g}, configured is {asked[0]:.3g}"
+    if any((f.value, f.where) == (asked[1].name, asked[1].where)
+           for f in run.facts.get("script.train.option", ())):  # fmt: skip
+        said = f"{asked[0]:.3g} is the script's default, which the command line may override"
+        return unobservable(said, "the command line of the run")
     # One row below the setting is the decay that passed before the first row was logged.
     if peak <= 0:
         return unobservable(text, *TRAIN_FILES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ftdoctor.detect import absent, detector, onset, present, stats, unobservable
 from ftdoctor.detect.evaluation import zero_steps
@@ -21,7 +21,15 @@ from ftdoctor.detect.points import (
 from ftdoctor.model import Call, Observation, Run, State
 from ftdoctor.render.text import plural
 
+if TYPE_CHECKING:
+    import numpy as np
+
 MEAN_OF_A_LOSS = 0.01  # a mean that rows of 0.0 alone cannot have (judgement)
+
+# Of a log that is NaN within six rows: rows that all rise, from the first to the last this many
+# times. A loss falls at first, a norm may rise with the warm-up (judgement).
+RISING = 3
+RISES = {"loss": 3.0, "grad_norm": 10.0}
 
 SEVERAL = 10  # steps that went well: no fault that strikes at the first (judgement)
 
@@ -89,8 +97,8 @@ def manner(run: Run, *, manner: Literal["climb", "sudden", "start"]) -> Observat
 
     The moment is the first row with NaN loss or grad_norm, or the first 0.0 loss of the last
     stretch. `climb`: the three rows before were over twice the level of the ten before those, in
-    loss, or five times in grad_norm. `start`: within the first two logged rows, unless the
-    first is an ordinary mean over several steps.
+    loss, or five times in grad_norm, or the few rows of a short log all rose. `start`: within the
+    first two logged rows, unless the first is an ordinary mean over several steps.
     """
     moment = _moment_of_death(run)
     if isinstance(moment, Observation):
@@ -195,8 +203,16 @@ def _climbed(run: Run, step: int) -> str:
             continue
         before = found.finite.values[found.finite.steps < step]
         if len(before) < 6:
+            if _rises(before, RISES[metric]):
+                return f"{metric} rose from {number(before[0])} to {number(before[-1])}"
             continue
         end, level_before = float(np.median(before[-3:])), float(np.median(before[-13:-3]))
         if level_before > 0 and end > times * level_before:
             return f"{metric} had climbed from {number(level_before)} to {number(end)}"
     return ""
+
+
+def _rises(values: np.ndarray, times: float) -> bool:
+    """Say whether a few rows rise one after the other, `times` over the first in all."""
+    rises = bool((values[1:] > values[:-1]).all())
+    return len(values) >= RISING and rises and bool(values[-1] > times * values[0] > 0)

@@ -745,11 +745,40 @@ def token_untrained(run: Run) -> Observation:
     return present(f"Tokens were added{_added(fact)}, but embeddings stay frozen", fact, adapter)
 
 
-def _added(fact: Fact) -> str:
-    """Return which tokens a script adds, as ` (`<order>`, `</order>`)`, if they can be told."""
+@detector("tokens.added_in_rows", of_text=True)
+def added_in_rows(run: Run, *, above: float) -> Observation:
+    """Find added tokens in more than a share of the training answers, or of whole rows."""
+    import polars as pl
+
+    new = _beyond_family(run)
+    added = [*tokens_added(run), *(new.value if new is not None else ())]
+    if not added:
+        return unobservable("Which tokens were added is not known", "training script")
+    rows = run.rows_of("train")
+    if not rows.height:
+        return no_rows("train")
+    texts = rows.select(pl.coalesce("response", "rendered", "record")).to_series()
+    hits = rows.filter(texts.fill_null("").str.contains_any(added))
+    return share_of(
+        rows, hits, f"hold an added token ({shown(added)})", above=above,
+        fact="data.record", column="record",
+    )  # fmt: skip
+
+
+def tokens_added(run: Run) -> list[str]:
+    """Return the texts of the tokens that the training script adds."""
+    return [t for f in run.facts.get("script.train.added_tokens", ()) for t in _token_texts(f)]
+
+
+def _token_texts(fact: Fact) -> list[str]:
     given = list(fact.value.values()) if isinstance(fact.value, dict) else [fact.value]
     texts = [t for part in given for t in (part if isinstance(part, list) else [part])]
-    plain = [t for t in texts if isinstance(t, str)]
+    return [t for t in texts if isinstance(t, str)]
+
+
+def _added(fact: Fact) -> str:
+    """Return which tokens a script adds, as ` (`<order>`, `</order>`)`, if they can be told."""
+    plain = _token_texts(fact)
     return f" ({shown(plain)})" if plain else ""
 
 

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from ftdoctor.model import ArtifactState, Fact, Where
+from ftdoctor.read.class_columns import LOOKED_AT, class_columns
 from ftdoctor.read.layout import (
     CONVERSATION_KEYS,
     PAIRS,
@@ -323,6 +324,7 @@ def rows_of(source: Source, kind: str) -> Iterator[Row]:
 class Census:
     """Counts over all rows of a file; `summary` is the value of the fact `data.file`."""
 
+    classed: tuple[str, str] | None = None  # columns of text and label, told by their content
     rows: int = 0
     blank: int = 0
     invalid: list[tuple[int, str]] = field(default_factory=list)
@@ -349,7 +351,7 @@ class Census:
             if len(self.invalid) < PLACES:
                 self.invalid.append((row.line, row.problem))
             return None
-        example = understand(row.value)
+        example = understand(row.value, self.classed)
         self.layouts[example.layout] += 1
         for problem in example.problems:
             self.problem_counts[problem] += 1
@@ -401,6 +403,7 @@ class Census:
         only_prompts = self.layouts["prompt-only"] > self.rows / 2
         return {
             "rows": self.rows,
+            "classed": self.classed,
             "blank": self.blank,
             "invalid": self.invalid_count,
             "invalid_lines": self.invalid,
@@ -487,9 +490,26 @@ def _within(records: Iterable[Record], limit: int) -> Iterator[Record]:
         yield record
 
 
+def columns_of_classes(source: Source, kind: str) -> tuple[str, str] | None:
+    """Return the columns of text and label of a file whose columns have no known names."""
+    if kind not in ("data-csv", "data-json", "data-parquet"):
+        return None
+    try:
+        head = [row.value for row in islice(rows_of(source, kind), LOOKED_AT) if not row.problem]
+    except Exception:
+        return None  # who reads all of it tells what is wrong
+    known = any(understand(row).layout != "unknown" for row in head[:5])
+    return None if known else class_columns([row for row in head if isinstance(row, dict)])
+
+
+def looks_like_classes(source: Source) -> bool:
+    """Say whether a table of unknown columns holds texts and their classes."""
+    return columns_of_classes(source, "data-csv") is not None
+
+
 def read_rows(source: Source, kind: str) -> Reading:
     """Count all rows of a file and keep a sample; damage is named with its first line."""
-    census, sample = Census(), _Sample()
+    census, sample = Census(columns_of_classes(source, kind)), _Sample()
     reason = ""
     try:
         for row in rows_of(source, kind):

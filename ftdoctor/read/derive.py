@@ -20,7 +20,7 @@ from ftdoctor.model import Fact, Where
 from ftdoctor.read import tokens
 from ftdoctor.read.added import role_of
 from ftdoctor.read.arrow import MASKED
-from ftdoctor.read.data import hash_of, normalised, rows_of
+from ftdoctor.read.data import columns_of_classes, hash_of, normalised, rows_of
 from ftdoctor.read.example import LOOKED_AT, example_fact
 from ftdoctor.read.layout import Example, understand
 from ftdoctor.read.prompts import STOP_TEXTS, answer_part, formats_of
@@ -195,11 +195,21 @@ def _split_of_files(parts: RunParts) -> dict[str, str]:
         else:
             splits[path] = stated or _split_by_name(path)
     _undo_loaded_by_script(parts, splits)
+    _leave_other_tables(parts, splits)
     certain = any(split == "train" for split in splits.values())
     for path, split in splits.items():
         if not split:
             splits[path] = "other" if certain else "train"
     return splits
+
+
+def _leave_other_tables(parts: RunParts, splits: dict[str, str]) -> None:
+    """Take tables of texts and classes of unknown columns for rows only of a classifier."""
+    if _value(parts, "run.kind") == "classification":
+        return
+    for fact in parts.facts.get("data.file", ()):
+        if fact.value.get("classed") and not splits[fact.where.path]:
+            splits[fact.where.path] = "other"
 
 
 def _undo_loaded_by_script(parts: RunParts, splits: dict[str, str]) -> None:
@@ -348,8 +358,9 @@ def _hashes(parts: RunParts, paths: Iterable[str]) -> Iterator[tuple[str, int, i
         if source.path not in wanted or kinds.get(source.path) in ("data-arrow", "data-text", None):
             continue
         try:
+            classed = columns_of_classes(source, kinds[source.path])
             for row in rows_of(source, kinds[source.path]):
-                example = understand(row.value) if not row.problem else None
+                example = understand(row.value, classed) if not row.problem else None
                 if example is None:
                     continue
                 whole = normalised(f"{example.prompt} {example.response} {example.text}")

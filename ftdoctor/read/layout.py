@@ -82,8 +82,11 @@ class Example:
     tools: Any = None
 
 
-def understand(row: Any) -> Example:
-    """Return the row as an example; layout `unknown` if nothing fits, never raises."""
+def understand(row: Any, classed: tuple[str, str] | None = None) -> Example:
+    """Return the row as an example; layout `unknown` if nothing fits, never raises.
+
+    `classed` are the columns of text and label of a file whose columns have no known names.
+    """
     if not isinstance(row, dict):
         return Example("unknown", problems=("not-an-object",))
     if "input_ids" in row:
@@ -101,10 +104,12 @@ def understand(row: Any) -> Example:
     held = row["translation"] if isinstance(row.get("translation"), dict) else row
     if languages := language_pair(held):
         return _pair(held, *languages)
-    classed = next((key for key in CLASSES if isinstance(row.get(key), str | int | float)), "")
+    label = next((key for key in CLASSES if isinstance(row.get(key), str | int | float)), "")
     named = next((key for key in CLASSIFIED if isinstance(row.get(key), str)), "")
-    if classed and named:
-        return _pair(row, named, classed)
+    if label and named:
+        return _pair(row, named, label)
+    if classed and all(row.get(key) is not None for key in classed):
+        return _pair(row, *classed)
     return _text(row)
 
 
