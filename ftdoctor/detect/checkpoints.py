@@ -159,9 +159,13 @@ def _script_facts(run: Run, name: str) -> list[Fact]:
 
 @detector("checkpoints.beyond_plan")
 def beyond_plan(run: Run) -> Observation:
-    """Find checkpoint folders of steps that this run never planned: an earlier run left them."""
-    planned = run.fact("progress.max_steps")
-    if planned is None or not isinstance(planned.value, int | float) or planned.value <= 0:
+    """Find checkpoint folders of steps that this run never planned: an earlier run left them.
+
+    Of several logs, as of a run that was extended, the one that planned most counts; what a
+    checkpoint itself says of its plan does not.
+    """
+    planned = _most_planned(run)
+    if planned is None or planned.value <= 0:
         return unobservable("The planned number of steps is not known", "trainer_state.json")
     steps = [f for f in run.facts.get("checkpoint.folder", ()) if isinstance(f.value, dict)]
     if not steps:
@@ -172,6 +176,15 @@ def beyond_plan(run: Run) -> Observation:
         text = f"`{beyond[-1].where.path}` is of step {step}, but the run planned {planned.value:g}"
         return present(text, *beyond[-3:], planned)
     return absent(f"No checkpoint lies beyond the {planned.value:g} planned steps", planned)
+
+
+def _most_planned(run: Run) -> Fact | None:
+    """Return the largest number of planned steps, leaving out what checkpoint folders say."""
+    folders = tuple(f"{f.where.path}/" for f in run.facts.get("checkpoint.folder", ()))
+    first, *others = run.facts.get("progress.max_steps", ()) or (None,)
+    outside = [f for f in others if not f.where.path.startswith(folders)]
+    numbers = [f for f in (first, *outside) if f and isinstance(f.value, int | float)]
+    return max(numbers, key=lambda f: float(f.value), default=None)
 
 
 @detector("checkpoints.weights_older_than_log")
