@@ -452,6 +452,7 @@ FACTS: dict[str, str] = {
     "script.train.weights_dtype": "type that the script casts the whole model to",
     "script.train.answer_end": "stop text that the script puts behind a text of the row",
     "script.train.option": "setting whose value, on this line, is a default of the command line",
+    "script.train.turn_ends": "last: a loop over turns teaches no answer's end but the last one's",
     "script.train.turn_keys": "of (column of the turns), keys read of a turn, quiet (by `.get`)",
     "script.train.row_keys": "the same of a row that a function reads (of is empty)",
     "script.*": "what the syntax trees show: prompt literals, calls, label construction, paths, devices",
