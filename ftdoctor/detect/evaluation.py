@@ -24,6 +24,7 @@ from ftdoctor.detect.points import (
     setting_number,
 )
 from ftdoctor.detect.script import facts_named
+from ftdoctor.detect.solved import success
 from ftdoctor.model import Fact, Observation, Run, Span
 from ftdoctor.render.text import plural
 
@@ -560,7 +561,7 @@ def gap_grows(run: Run, *, ratio: float = 1.5, minimum: int = 4) -> Observation:
 
 @detector("evaluation.both_tiny")
 def both_tiny(run: Run, *, below: float = 0.02) -> Observation:
-    """Find training and evaluation losses that both end below `below`; not of labels.
+    """Find training and evaluation losses that both end below `below`; not of a solved task.
 
     Absent if evaluation came down over three rows or more above five times that: it was learnt.
     """
@@ -578,6 +579,8 @@ def both_tiny(run: Run, *, below: float = 0.02) -> Observation:
     if learnt >= 3:
         return absent(f"{text}, after {learnt} evaluations on the way down", found[0].fact(-1))
     if end < below and last < below:
+        if why := success(run):
+            return unobservable(f"A loss near zero is success here: {why}")
         return present(text, found[0].fact(-1), train.fact(-1), curves=("loss", found[0].curve))
     return absent(text)
 

@@ -14,6 +14,7 @@ from ftdoctor.read.script_classes import classes_of
 from ftdoctor.read.script_keys import keys_of
 from ftdoctor.read.script_labels import answers_of, appended_ends, labels_of
 from ftdoctor.read.script_loop import label_shifts_of, loop_faults_of, trained_over, walked_rows_of
+from ftdoctor.read.script_pairs import pairs_of
 from ftdoctor.read.script_rewards import rewards_of
 from ftdoctor.read.script_targets import targets_of
 from ftdoctor.read.script_tokens import tokens_of
@@ -66,6 +67,7 @@ def facts_of(code: Code, role: str) -> Iterator[Found]:
         parts += [_training(code), _frozen(code), loop_faults_of(code), label_shifts_of(code)]
         parts += [targets_of(code), tokens_of(code), walked_rows_of(code), rewards_of(code)]
         parts += [kept_best_of(code), keys_of(code), _encodings(code), classes_of(code)]
+        parts += [pairs_of(code)]
     for part in parts:
         for name, value, line in part:
             yield f"{role}.{name}", value, line
