@@ -766,12 +766,13 @@ def too_few_rows(run: Run, *, below: int = 100) -> Observation:
 def perplexity_wrong(run: Run) -> Observation:
     """Find a perplexity that is non-finite, below 1, above the vocabulary, or not exp(loss)."""
     pairs: list[tuple[float, float | None, Fact]] = []
+    losses = eval_losses(run)
     for name in ("perplexity", "ppl"):
         found = points(run, name, "eval")
         if found is not None:
-            losses = eval_losses(run)
             same = losses[0].values[-1] if losses else None
             pairs.append((float(found.values[-1]), same, found.fact(-1)))
+        pairs += _beside_eval_loss(run, name, losses)
     summary = run.fact("summary.perplexity")
     if summary is not None and isinstance(summary.value, int | float):
         known = fact_number(run, "summary.eval_loss")
@@ -786,6 +787,27 @@ def perplexity_wrong(run: Run) -> Observation:
         if loss is not None and 0 < loss < 20 and abs(value / math.exp(loss) - 1) > 0.05:
             return present(f"{text} but exp(eval loss) is {number(math.exp(loss))}", fact)
     return absent(f"perplexity is {number(pairs[0][0])}", pairs[0][2])
+
+
+def _beside_eval_loss(
+    run: Run, name: str, losses: list[Points]
+) -> list[tuple[float, float | None, Fact]]:
+    """Return a perplexity without prefix that was logged at the steps of the evaluations alone."""
+    found = points(run, name)
+    if found is None or not losses or list(found.steps) != list(losses[0].steps):
+        return []
+    value, loss = float(found.values[-1]), float(losses[0].values[-1])
+    trained = points(run, "loss")
+    # One of the training loss at that step is no perplexity of the evaluation.
+    if trained is not None and len(trained.finite):
+        near = float(trained.finite.values[-1])
+        if _is_exp(value, near) and not _is_exp(value, loss):
+            return []
+    return [(value, loss, found.fact(-1))]
+
+
+def _is_exp(value: float, loss: float) -> bool:
+    return 0 < loss < 20 and abs(value / math.exp(loss) - 1) <= 0.05
 
 
 @detector("evaluation.summary_mismatch")

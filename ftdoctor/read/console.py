@@ -67,8 +67,7 @@ class _Printed:
     def evaluates(self) -> bool:
         """Say whether the row tells of an evaluation."""
         return self.row.split == "eval" or all(
-            name.lower().startswith(_EVALUATION) or name == "epoch"
-            for name in self.row.values
+            name.lower().startswith(_EVALUATION) or name == "epoch" for name in self.row.values
         )
 
 

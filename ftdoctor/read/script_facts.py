@@ -18,6 +18,7 @@ from ftdoctor.read.script_pairs import pairs_of
 from ftdoctor.read.script_rewards import rewards_of
 from ftdoctor.read.script_targets import targets_of
 from ftdoctor.read.script_tokens import tokens_of
+from ftdoctor.read.script_written import written_rows_of
 
 Found = tuple[str, Any, int]  # fact name without `script.`, value, line
 _COLLATORS = re.compile(r"(?:^|\.)(DataCollator\w+|default_data_collator)$")
@@ -67,7 +68,7 @@ def facts_of(code: Code, role: str) -> Iterator[Found]:
         parts += [_training(code), _frozen(code), loop_faults_of(code), label_shifts_of(code)]
         parts += [targets_of(code), tokens_of(code), walked_rows_of(code), rewards_of(code)]
         parts += [kept_best_of(code), keys_of(code), _encodings(code), classes_of(code)]
-        parts += [pairs_of(code)]
+        parts += [pairs_of(code), written_rows_of(code)]
     for part in parts:
         for name, value, line in part:
             yield f"{role}.{name}", value, line
