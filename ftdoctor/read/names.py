@@ -436,6 +436,7 @@ FACTS: dict[str, str] = {
     "script.train.encodes_apart": "true if the loss compares texts that are encoded by themselves",
     "script.train.written_row": "text with slots that rows become, in a script without end token",
     "serve.max_lora_rank": "highest rank of adapters that a vLLM command takes",
+    "script.*.picks_checkpoint": "[pattern, first | last]: one of several checkpoints by name",
     "script.train.loop": "hand-written or lightning: the training loop is in this file",
     "script.train.loop_fault": "a fault of the loop by its id (`detect/loop.py`)",
     "script.train.target_limit": "tokens at which targets encoded by themselves are cut",
