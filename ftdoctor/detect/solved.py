@@ -15,6 +15,7 @@ from ftdoctor.detect.log import has_text, log_of
 from ftdoctor.detect.points import effective, kind_of, number
 from ftdoctor.detect.rows import HOMES, of_split
 from ftdoctor.model import Observation, Run, State
+from ftdoctor.render.text import plural
 
 RIGHT = 0.95  # share of held-out answers that are right from which a task is solved (judgement)
 FEWEST_PRINTED = 5  # answers printed beside their references, all of which must be right
@@ -72,7 +73,7 @@ def answers_open(run: Run) -> Observation:
     commonest = Counter(answer for _, answer in rows).most_common(1)[0][1]
     text = (
         f"{inside} of {len(rows)} sampled answers stand in their prompts; the commonest answer "
-        f"has {commonest} rows"
+        f"has {plural(commonest, 'row')}"
     )
     if inside > IN_PROMPT * len(rows) or commonest > len(rows) / 2:
         return absent(text)
