@@ -14,6 +14,7 @@ from ftdoctor.detect.points import (
     last_epoch,
     number,
 )
+from ftdoctor.detect.solved import success
 from ftdoctor.model import Observation, Run
 from ftdoctor.render.text import plural
 
@@ -156,7 +157,7 @@ def falls_early_to(
 ) -> Observation:
     """Find a loss whose median of three rows is under a limit before the data were seen once.
 
-    Labels are learnt from a part of the rows, so that it tells nothing of them.
+    Labels and the like are learnt from a part of the rows, so that it tells nothing of them.
     """
     import numpy as np
 
@@ -176,5 +177,7 @@ def falls_early_to(
     end = float(np.median(early.values[-3:]))
     text = f"{found.label} is {number(end)} at epoch {float(early.epochs[-1]):.2f}"
     if end < below and early.values[0] > 2 * below:
+        if why := success(run):
+            return unobservable(f"A loss near zero is success here: {why}")
         return present(text, early.fact(-1), curves=(found.curve,))
     return absent(text, early.fact(-1))

@@ -24,6 +24,7 @@ from ftdoctor.detect.points import (
     setting_number,
 )
 from ftdoctor.detect.script import facts_named
+from ftdoctor.detect.solved import success
 from ftdoctor.model import Fact, Observation, Run, Span
 from ftdoctor.render.text import plural
 
@@ -560,7 +561,7 @@ def gap_grows(run: Run, *, ratio: float = 1.5, minimum: int = 4) -> Observation:
 
 @detector("evaluation.both_tiny")
 def both_tiny(run: Run, *, below: float = 0.02) -> Observation:
-    """Find training and evaluation losses that both end below `below`; not of labels.
+    """Find training and evaluation losses that both end below `below`; not of a solved task.
 
     Absent if evaluation came down over three rows or more above five times that: it was learnt.
     """
@@ -578,6 +579,8 @@ def both_tiny(run: Run, *, below: float = 0.02) -> Observation:
     if learnt >= 3:
         return absent(f"{text}, after {learnt} evaluations on the way down", found[0].fact(-1))
     if end < below and last < below:
+        if why := success(run):
+            return unobservable(f"A loss near zero is success here: {why}")
         return present(text, found[0].fact(-1), train.fact(-1), curves=("loss", found[0].curve))
     return absent(text)
 
@@ -763,12 +766,13 @@ def too_few_rows(run: Run, *, below: int = 100) -> Observation:
 def perplexity_wrong(run: Run) -> Observation:
     """Find a perplexity that is non-finite, below 1, above the vocabulary, or not exp(loss)."""
     pairs: list[tuple[float, float | None, Fact]] = []
+    losses = eval_losses(run)
     for name in ("perplexity", "ppl"):
         found = points(run, name, "eval")
         if found is not None:
-            losses = eval_losses(run)
             same = losses[0].values[-1] if losses else None
             pairs.append((float(found.values[-1]), same, found.fact(-1)))
+        pairs += _beside_eval_loss(run, name, losses)
     summary = run.fact("summary.perplexity")
     if summary is not None and isinstance(summary.value, int | float):
         known = fact_number(run, "summary.eval_loss")
@@ -783,6 +787,27 @@ def perplexity_wrong(run: Run) -> Observation:
         if loss is not None and 0 < loss < 20 and abs(value / math.exp(loss) - 1) > 0.05:
             return present(f"{text} but exp(eval loss) is {number(math.exp(loss))}", fact)
     return absent(f"perplexity is {number(pairs[0][0])}", pairs[0][2])
+
+
+def _beside_eval_loss(
+    run: Run, name: str, losses: list[Points]
+) -> list[tuple[float, float | None, Fact]]:
+    """Return a perplexity without prefix that was logged at the steps of the evaluations alone."""
+    found = points(run, name)
+    if found is None or not losses or list(found.steps) != list(losses[0].steps):
+        return []
+    value, loss = float(found.values[-1]), float(losses[0].values[-1])
+    trained = points(run, "loss")
+    # One of the training loss at that step is no perplexity of the evaluation.
+    if trained is not None and len(trained.finite):
+        near = float(trained.finite.values[-1])
+        if _is_exp(value, near) and not _is_exp(value, loss):
+            return []
+    return [(value, loss, found.fact(-1))]
+
+
+def _is_exp(value: float, loss: float) -> bool:
+    return 0 < loss < 20 and abs(value / math.exp(loss) - 1) <= 0.05
 
 
 @detector("evaluation.summary_mismatch")

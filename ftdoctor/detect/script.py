@@ -291,7 +291,7 @@ def _tokenised_without_stop(run: Run) -> Observation:
     """Judge answers that are tokenised on their own, without special tokens, and put to ids."""
     answers = facts_named(run, "script.train.answer")
     if not answers:
-        return unobservable("No training text with an answer was found", _TRAIN_SCRIPT)
+        return _written_without_stop(run)
     if appended := _appending(run):
         return absent("the script appends the end token", *appended)
     if stopped := [a for a in answers if a.value["stops"] or "eos" in a.value["text"].lower()]:
@@ -302,6 +302,28 @@ def _tokenised_without_stop(run: Run) -> Observation:
         f"{shown(answers[0].value['text'])} is tokenised without special tokens, and no end token"
     )
     return present(f"{text} is appended ({answers[0].where})", *answers)
+
+
+def _written_without_stop(run: Run) -> Observation:
+    """Judge a text of free headings and columns, in a script that names no end token."""
+    texts = facts_named(run, "script.train.written_row")
+    if not texts:
+        return unobservable("No training text with an answer was found", _TRAIN_SCRIPT)
+    if appended := _appending(run):
+        return absent("the script appends the end token", *appended)
+    added = [f for n in _TOKENIZER_ENDS if (f := run.fact(n)) is not None and f.value]
+    if added:
+        return absent("the tokenizer appends the end token", *added)
+    if _rows_hold_stop(run):
+        return absent("the rows' own answers end with a stop text", *texts)
+    trainers = facts_named(run, "script.train.trainer")
+    if any(f.value != "Trainer" for f in trainers):
+        return unobservable("The trainer may append the end token itself", _TRAIN_SCRIPT)
+    end = str(texts[0].value)[-30:]
+    return present(f"the training text ends {shown(end)}, and no end token is put to it", *texts)
+
+
+_TOKENIZER_ENDS = ("tokenizer.add_eos_token", "tokenizer.adds_after")
 
 
 def _rows_hold_stop(run: Run) -> bool:

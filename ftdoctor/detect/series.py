@@ -159,6 +159,8 @@ def alternates(
     if crossings < changes or not 0.01 <= share <= most:
         count = int(held.sum())
         return absent(f"{found.label} is exactly {at:g} on {count} of {len(found)} rows")
+    if at == 0 and _rounded_off(found.values, held):
+        return absent(f"{found.label} is 0 only where it was next to 0 before: it is rounded")
     first = int(np.flatnonzero(held)[0])
     return present(
         f"{found.label} is exactly {at:g} on {int(held.sum())} of {len(found)} logged rows "
@@ -167,6 +169,22 @@ def alternates(
         curves=(found.curve,),
         span=onset.at(found, first),
     )
+
+
+def _rounded_off(values: npt.NDArray[np.float64], held: npt.NDArray[np.bool_]) -> bool:
+    """Say whether zeros stand beside the smallest value that is printed only: 0.001, 0.000."""
+    import numpy as np
+
+    finite = np.abs(values[~held & np.isfinite(values)])
+    beside = np.zeros_like(held)
+    beside[:-1] |= held[1:]
+    beside[1:] |= held[:-1]
+    around = np.abs(values[beside & ~held])
+    least = float(finite.min())
+    return least <= ROUNDED and len(around) > 0 and float(np.nanmax(around)) <= 3 * least
+
+
+ROUNDED = 0.002  # a loss below it may be printed as zero with three digits (judgement)
 
 
 @detector("series.zero_together")

@@ -73,3 +73,21 @@ def _asked(run: Run) -> Iterator[Fact]:
         found = _ASKED.search(text.text)
         if found:
             yield Fact("request.model", found[1], text.fact.where)
+
+
+@detector("serving.rank_above_limit")
+def rank_above_limit(run: Run) -> Observation:
+    """Find an adapter whose rank is above what the command that starts the server takes."""
+    limit, rank = run.fact("serve.max_lora_rank"), run.fact("adapter.r")
+    if limit is None or rank is None or not isinstance(rank.value, int):
+        return unobservable(
+            "No command that serves adapters was found beside one", "the server's start script"
+        )
+    text = f"the adapter has rank {rank.value}, the server takes up to {limit.value}"
+    if len(run.facts.get("adapter.r", ())) > 1:
+        ranks = [f.value for f in run.facts["adapter.r"] if isinstance(f.value, int)]
+        if min(ranks) <= limit.value < max(ranks):
+            return unobservable(
+                f"{text}; which adapter it is given is not told", "its start script"
+            )
+    return present(text, limit, rank) if rank.value > limit.value else absent(text, limit, rank)

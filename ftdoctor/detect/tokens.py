@@ -429,6 +429,8 @@ def truncated(run: Run, *, above: float, below: float | None = None) -> Observat
     rows = of_split(run, "train")
     if not rows.height:
         return no_rows("train")
+    if run.fact("script.train.encodes_apart") is not None:
+        return unobservable("Each text of a row is encoded by itself", "tokens of each text")
     judged = rows.filter(pl.col("truncated").is_not_null())
     limit = run.setting("max_length")
     if judged.height < max(MIN_ROWS, rows.filter(pl.col("rendered_by").is_not_null()).height / 2):

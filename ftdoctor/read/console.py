@@ -35,6 +35,7 @@ LOOSE_TIMES = 3
 ALMOST = 0.8  # steps per row from which a row is taken for a step (judgement)
 _OF_A_RUN = re.compile(r"(?i)\b(?:final|best|avg|average|overall|peak|last|first|max|min|lowest)\b")
 
+_EVALUATION = ("eval", "val", "test", "dev", "held", "holdout")
 _DIGITS = re.compile(r"\d+")
 _TRAINING_BAR = re.compile(r"(?i)train|epoch|step|iter|loss|episode|\|")
 _OTHER_BAR = re.compile(
@@ -66,8 +67,7 @@ class _Printed:
     def evaluates(self) -> bool:
         """Say whether the row tells of an evaluation."""
         return self.row.split == "eval" or all(
-            name.lower().startswith(("eval", "val", "test")) or name == "epoch"
-            for name in self.row.values
+            name.lower().startswith(_EVALUATION) or name == "epoch" for name in self.row.values
         )
 
 
@@ -479,14 +479,15 @@ def _interval(train: list[_Printed], per_epoch: float | None) -> int | None:
 def _place_by_order(rows: list[_Printed]) -> None:
     """Count rows that nothing places, unless other rows of the log are the denser ones."""
     families: dict[tuple[str, ...], list[_Printed]] = {}
-    for printed in rows:
+    trained = [printed for printed in rows if not printed.evaluates] or rows
+    for printed in trained:  # an evaluation comes at the step of the row before it
         whole_epoch = float(printed.row.epoch or 0).is_integer()
         if printed.step is None and (printed.row.loose or whole_epoch):
             families.setdefault(tuple(sorted(printed.row.values)), []).append(printed)
     placed = [printed for printed in rows if printed.step is not None]
     known = _counts(placed)[-1] if placed else 0
     counted = [family for family in families.values() if _counts(family)[-1] > known]
-    if not placed and sum(map(len, counted)) != len(rows):
+    if not placed and sum(map(len, counted)) != len(trained):
         return
     anchors = [(printed.line, printed.step or 0) for printed in placed]
     for family in counted:

@@ -435,6 +435,10 @@ FACTS: dict[str, str] = {
     "requirements.*": "declared (packages named by a file), installed (by commands), complete",
     "script.train.freezes_everything": "true if it freezes all weights and gives none back",
     "script.train.classifies": "true if a classifier is trained: by its model class or its head",
+    "script.train.encodes_apart": "true if the loss compares texts that are encoded by themselves",
+    "script.train.written_row": "text with slots that rows become, in a script without end token",
+    "serve.max_lora_rank": "highest rank of adapters that a vLLM command takes",
+    "script.*.picks_checkpoint": "[pattern, first | last]: one of several checkpoints by name",
     "script.train.loop": "hand-written or lightning: the training loop is in this file",
     "script.train.loop_fault": "a fault of the loop by its id (`detect/loop.py`)",
     "script.train.target_limit": "tokens at which targets encoded by themselves are cut",
@@ -481,7 +485,9 @@ def metric_name(name: str) -> tuple[str, str]:
         ("full_valid_", "eval"), ("val-core/", "eval"), ("val-aux/", "eval"),
         ("test_", "test"), ("train/", "train"), ("eval ", "eval"),
         ("val ", "eval"), ("valid ", "eval"), ("validation ", "eval"), ("train ", "train"),
-        ("training ", "train"), ("test ", "test"),
+        ("training ", "train"), ("test ", "test"), ("dev_", "eval"), ("dev/", "eval"),
+        ("dev ", "eval"), ("held-out ", "eval"), ("held_out_", "eval"), ("held-out_", "eval"),
+        ("heldout ", "eval"), ("heldout_", "eval"), ("holdout ", "eval"), ("holdout_", "eval"),
     ):  # fmt: skip
         if lowered.lower().startswith(prefix):
             split = found

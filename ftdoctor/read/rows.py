@@ -148,6 +148,9 @@ _EVAL_FIRST = re.compile(
     r"(?:global[_ ]?step|steps?|iter(?:ation)?s?|epochs?|ep)\b)"
 )
 _ACCURACY = re.compile(r"(?i)acc")
+_LOSS = re.compile(r"(?i)loss|nll|bpb|ppl|perplexity|entropy")
+_TRAIN_ONLY = re.compile(r"(?i)(?:train(?:ing)?|trn)")
+_EVAL_ONLY = re.compile(r"(?i)(?:eval(?:uation)?|val(?:id(?:ation)?)?|dev|held-?out|holdout)")
 # Words that a row may hold beside its pairs when it tells its position, and when it does not.
 RESIDUE, LOOSE_RESIDUE = 3, 0
 _RANKS = {"epoch": 0, "batch": 1, "step": 2, "global": 3}
@@ -171,6 +174,7 @@ def pair_row(text: str) -> Row | None:
     for key, value, span in _pairs(rest):
         values.setdefault(key, value)
         used.append(span)
+    values = _named_by_split(values) if place else values
     if not any(WATCHED.search(key) for key in values):
         return None
     residue = _without(rest, used)
@@ -189,6 +193,22 @@ def pair_row(text: str) -> Row | None:
         split,
         place.within_epoch,
     )
+
+
+def _named_by_split(values: dict[str, float]) -> dict[str, float]:
+    """Name the parts of `train 0.48 valid 0.44 acc 0.9`: losses, and scores of the evaluation.
+
+    Only beside a score, and where no loss is named: else the two may be anything.
+    """
+    heldout = next((key for key in values if _EVAL_ONLY.fullmatch(key)), None)
+    trained = next((key for key in values if _TRAIN_ONLY.fullmatch(key)), None)
+    scores = {key for key in values if WATCHED.search(key) and not _LOSS.search(key)}
+    if not heldout or not trained or not scores or any(map(_LOSS.search, values)):
+        return values
+    # The mean over an epoch that lies behind; the losses of its batches may be logged too.
+    names = {trained: "mean train loss", heldout: "eval_loss"}
+    names |= {key: f"eval_{key}" for key in scores}
+    return {names.get(key, key): value for key, value in values.items()}
 
 
 def _is_prose(body: str) -> bool:

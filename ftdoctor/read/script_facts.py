@@ -15,10 +15,13 @@ from ftdoctor.read.script_keys import keys_of
 from ftdoctor.read.script_labels import answers_of, appended_ends, labels_of
 from ftdoctor.read.script_loop import label_shifts_of, loop_faults_of, trained_over, walked_rows_of
 from ftdoctor.read.script_options import options_of
+from ftdoctor.read.script_pairs import pairs_of
+from ftdoctor.read.script_picks import picks_of
 from ftdoctor.read.script_rewards import rewards_of
 from ftdoctor.read.script_targets import targets_of
 from ftdoctor.read.script_tokens import tokens_of
 from ftdoctor.read.script_turns import turn_ends_of
+from ftdoctor.read.script_written import written_rows_of
 
 Found = tuple[str, Any, int]  # fact name without `script.`, value, line
 _COLLATORS = re.compile(r"(?:^|\.)(DataCollator\w+|default_data_collator)$")
@@ -59,17 +62,19 @@ def facts_of(code: Code, role: str) -> Iterator[Found]:
             turn_ends_of(code),
             _encodings(code),
             _asked(code),
+            picks_of(code),
         ):
             for name, value, line in part:
                 yield f"{role}.{name}", value, line
         return
     parts = [_paths(code), _devices(code), _tokenizer(code), _fragile(code), _asked(code)]
+    parts.append(picks_of(code))
     if role == "train":
         parts += [labels_of(code), boundaries_of(code), appended_ends(code), answers_of(code)]
         parts += [_training(code), _frozen(code), loop_faults_of(code), label_shifts_of(code)]
         parts += [targets_of(code), tokens_of(code), walked_rows_of(code), rewards_of(code)]
         parts += [kept_best_of(code), keys_of(code), _encodings(code), classes_of(code)]
-        parts += [options_of(code), turn_ends_of(code)]
+        parts += [options_of(code), turn_ends_of(code), pairs_of(code), written_rows_of(code)]
     for part in parts:
         for name, value, line in part:
             yield f"{role}.{name}", value, line

@@ -124,18 +124,51 @@ def _becomes_text(code: Code, call: ast.expr, depth: int = 4) -> bool:
             owner = around.func.value if isinstance(around.func, ast.Attribute) else None
             if gathers and isinstance(owner, ast.Name):
                 return _named_text(code, owner.id, around, depth)
-            return False
+            return _is_batched(code, around, inside)
         if isinstance(around, ast.Return | ast.Lambda):
             return _formats(code, around)
         if isinstance(around, ast.Assign):
             target = around.targets[0]
             if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
                 return _is_text_key(code, target.slice)
+            if isinstance(target, ast.Tuple) and isinstance(around.value, ast.Tuple):
+                pairs = zip(around.value.elts, target.elts, strict=False)
+                target = next((t for v, t in pairs if v is inside), target)
             return isinstance(target, ast.Name) and _named_text(code, target.id, around, depth)
-        if not isinstance(around, ast.ListComp | ast.List | ast.keyword | ast.IfExp):
+        if isinstance(around, ast.Tuple):
+            continue
+        if isinstance(around, ast.Subscript) and not isinstance(around.slice, ast.Slice):
+            return False
+        if not isinstance(around, _PASSED):
             return False
         inside = around
     return False
+
+
+_PASSED = (ast.ListComp, ast.List, ast.keyword, ast.IfExp, ast.Subscript)
+
+
+def _is_batched(code: Code, call: ast.Call, given: ast.AST) -> bool:
+    """Say whether a call makes a batch with labels of the texts given to it, in this file."""
+    name = dotted(call.func).rsplit(".", 1)[-1]
+    function = next(
+        (n for n in code.tree.body if isinstance(n, ast.FunctionDef) and n.name == name), None
+    )
+    if function is None or given not in call.args[:1] or not function.args.args:
+        return False
+    taken = function.args.args[0].arg
+    encoded = any(
+        isinstance(n, ast.Call)
+        and _TOKENISES.match(dotted(n.func))
+        and any(isinstance(a, ast.Name) and a.id == taken for a in n.args[:1])
+        for n in ast.walk(function)
+    )
+    labels = any(
+        (isinstance(n, ast.keyword) and n.arg == "labels")
+        or (isinstance(n, ast.Constant) and n.value == "labels")
+        for n in ast.walk(function)
+    )
+    return encoded and labels
 
 
 def _is_text_key(code: Code, key: ast.Constant) -> bool:
@@ -165,8 +198,10 @@ def _named_text(code: Code, name: str, made: ast.AST, depth: int) -> bool:
 
 def _only_shown(code: Code, node: ast.expr) -> bool:
     around = code.parents.get(node)
+    if isinstance(around, ast.Subscript):
+        around = code.parents.get(around)
     return isinstance(around, ast.Call) and dotted(around.func).rsplit(".", 1)[-1] in (
-        "print", "info", "debug", "len",
+        "print", "info", "debug", "len", "shuffle",
     )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ _LAUNCHERS = re.compile(
 _TRAINS = re.compile(
     r"(?i)train|finetun|fine_tun|fine-tun|sft|lora|dpo|grpo|--output_dir|learning.rate|tune\s+run"
 )
+_VLLM = re.compile(r"(?:^|[\s/])vllm\s+serve\b|\bvllm\.entrypoints\.|\bvllm/vllm-openai")
+VLLM_RANK = 16  # vllm/config/lora.py: max_lora_rank
 _ASSIGNMENT = re.compile(r"(?:export\s+)?([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _MAKEFILE = re.compile(r"(?:^|/)(?:makefile|[^/]*\.mk)$")
 _PREFIX = re.compile(r"(?m)^(\s+)[@-]+")  # of a command that make shall not print, or may fail
@@ -69,6 +71,7 @@ def reading_of(text: str, path: str) -> Reading:
         if not words:
             continue
         installed += _installed(words)
+        facts += [Fact(n, v, where) for n, v in _served(words)]
         if _LAUNCHERS.search(" " + " ".join(words) + " "):
             facts.append(Fact("shell.command", " ".join(words)[:2000], where))
             if _TRAINS.search(" ".join(words)):
@@ -148,6 +151,18 @@ def _installed(words: list[str]) -> list[str]:
         if found := re.match(r"[A-Za-z][\w.-]*", word):
             names.append(normalised(found.group()))
     return names
+
+
+def _served(words: list[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the limit that a vLLM server puts to the rank of adapters: 16 unless it is told."""
+    command = " ".join(words)
+    if not _VLLM.search(command):
+        return
+    options = dict(_options(words))
+    if options.get("enable_lora") is True or "lora_modules" in options:
+        limit = options.get("max_lora_rank", VLLM_RANK)
+        if isinstance(limit, int) and not isinstance(limit, bool):
+            yield "serve.max_lora_rank", limit
 
 
 def _options(words: list[str]) -> Iterator[tuple[str, Any]]:
