@@ -563,7 +563,7 @@ def gap_grows(run: Run, *, ratio: float = 1.5, minimum: int = 4) -> Observation:
 def both_tiny(run: Run, *, below: float = 0.02) -> Observation:
     """Find training and evaluation losses that both end below `below`; not of a solved task.
 
-    Absent if evaluation came down over three rows or more above five times that: it was learnt.
+    Absent if the first evaluation was above five times that: it was learnt, and not there at once.
     """
     train = curve(run, "loss", minimum=5, kinds=LIKELIHOOD)
     if isinstance(train, Observation):
@@ -575,9 +575,8 @@ def both_tiny(run: Run, *, below: float = 0.02) -> Observation:
         return _no_eval(1, 0)
     end, last = stats.level(train.values, "last-fifth"), float(found[0].values[-1])
     text = f"train loss ends at {number(end)} and {found[0].label} at {number(last)}"
-    learnt = int((found[0].values > 5 * below).sum())
-    if learnt >= 3:
-        return absent(f"{text}, after {learnt} evaluations on the way down", found[0].fact(-1))
+    if (first := float(found[0].values[0])) > 5 * below:
+        return absent(f"{text}, from {number(first)} at the first evaluation", found[0].fact(-1))
     if end < below and last < below:
         if why := success(run):
             return unobservable(f"A loss near zero is success here: {why}")
