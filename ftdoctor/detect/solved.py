@@ -12,6 +12,7 @@ from collections import Counter
 from ftdoctor.detect import absent, detector, present, unobservable
 from ftdoctor.detect.classes import COMMONEST, labels_learnt
 from ftdoctor.detect.log import has_text, log_of
+from ftdoctor.detect.once import once_per_run
 from ftdoctor.detect.points import effective, kind_of, number
 from ftdoctor.detect.rows import HOMES, of_split
 from ftdoctor.model import Observation, Run, State
@@ -80,6 +81,7 @@ def answers_open(run: Run) -> Observation:
     return present(text, *([fact] if (fact := run.fact("data.train.rows")) else []))
 
 
+@once_per_run
 def success(run: Run) -> str:
     """Say in a clause why a loss near zero is success in a run, "" if nothing tells."""
     if labels := labels_learnt(run):
