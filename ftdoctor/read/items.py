@@ -36,6 +36,7 @@ SHOWN = frozenset({
 })  # fmt: skip
 # What takes long to read and little to hand over, read aside while this process reads the others.
 LONG, LONG_SIZE = frozenset({"console"}), 1 << 20
+LONGEST_SIZE = 64 << 20  # bytes; one such file takes longer than all else, and is not waited for
 STEP_LIMIT = 10**15  # steps, epochs or tokens; the largest trainings see some 1e13 tokens
 TIME_LIMIT = 10**11  # seconds since 1970: the year 5138
 SHOWN_LIMIT = 256 << 10  # bytes
@@ -80,8 +81,14 @@ def read_items(
 
 
 def _begun(ordered: list[Found]) -> dict[str, Callable[[], Reading]]:
-    """Begin to read the long files; of those of equal kind and size, which may be copies, one."""
+    """Begin to read the long files; of those of equal kind and size, which may be copies, one.
+
+    The longest of very long ones is left to this process, which would only wait for it.
+    """
     first = {(f.kind, f.source.size): f for f in reversed(ordered) if _is_long(f)}
+    longest = max(first, key=lambda key: key[1], default=None)
+    if longest is not None and longest[1] >= LONGEST_SIZE:
+        del first[longest]
     return {
         f.source.path: begin(_read, f.kind.reader, f.source)
         for f in reversed(first.values())
