@@ -334,7 +334,8 @@ def ranking() -> Iterator[dict[str, Any]]:
 
 
 GROWTH: dict[str, tuple[Callable[[Path, int], None], str, tuple[int, ...]]] = {
-    "log, MB": (lambda p, n: write_console(p / "train.log", n * 1_000_000), "MB", (1, 20, 40, 80)),
+    "log, MB": (lambda p, n: write_console(p / "train.log", n * 1_000_000), "MB",
+                (10, 100, 200, 400)),
     "data rows": (lambda p, n: write_rows(p / "train.jsonl", n), "rows",
                   (1000, 10_000, 20_000, 40_000)),
     "tensors": (lambda p, n: write_tensors(p / "model.safetensors", n), "tensors",
@@ -349,7 +350,7 @@ def growth() -> Iterator[dict[str, Any]]:
             with tempfile.TemporaryDirectory(prefix="ftdoctor-benchmark-") as place:
                 folder = Path(place)
                 write(folder, size)
-                points.append((size, best(2, *ours("show", str(folder), "--json")).cpu))
+                points.append((size, best(3, *ours("show", str(folder), "--json")).cpu))
         # Seconds per unit in the last stretch against the one before: 1 is linear, 2 quadratic.
         (x0, y0), (x1, y1), (x2, y2) = points[-3:]
         slope = ((y2 - y1) / (x2 - x1)) / max(1e-12, (y1 - y0) / (x1 - x0))

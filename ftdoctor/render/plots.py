@@ -464,7 +464,7 @@ def _linear_ticks(low: float, high: float) -> list[float]:
 def _tick(value: float) -> str:
     if value == 0 or abs(value) < 1e-15:
         return "0"
-    if 1e-3 <= abs(value) < 1e5:
+    if 1e-3 <= abs(value) < 1e4:  # five digits do not fit beside the axis
         return f"{value:,.10g}" if abs(value) >= 1000 else f"{value:.4g}"
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
